@@ -1,0 +1,1 @@
+"""scalex: audit text-to-image diffusion models from the inside."""

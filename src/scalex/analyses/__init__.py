@@ -1,0 +1,118 @@
+"""Analyses: an open set. Each module of this folder takes latents and gives findings.
+
+A module offers `NAME`, `READINGS` (the readings it takes), `analyse(latents, attributes, rules)` for the findings of
+one reading without q and verdict, and `conclude(finding, attributes, rules)` for the verdict once q is known. A new
+analysis is one new file here, or an entry point in the group `scalex.analyses` of another distribution; modules
+whose names begin with an underscore are shared parts.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import entry_points
+from typing import Any, Protocol, cast
+
+import numpy as np
+
+from scalex import stats
+from scalex.errors import ScalexError
+from scalex.records import Finding, Latents, Reading, Rules
+
+__all__ = ["Analysis", "available", "run"]
+
+GROUP = "scalex.analyses"
+
+
+class Analysis(Protocol):
+    """What every module of the set offers."""
+
+    NAME: str
+    READINGS: tuple[Reading, ...]
+
+    def analyse(self, latents: Latents, attributes: Mapping[str, Sequence[str]], rules: Rules) -> list[Finding]:
+        """The findings of one reading; q is NaN, and the verdict empty except where nothing can be concluded."""
+
+    def conclude(self, finding: Finding, attributes: Mapping[str, Sequence[str]], rules: Rules) -> Finding:
+        """The finding with verdict and reason, once q is known."""
+
+
+def available() -> dict[str, Analysis]:
+    """All analyses by name: those of this folder, then those of other distributions.
+
+    Raises:
+        ScalexError: an analysis lacks a part of the contract, or two have one name.
+    """
+    found: dict[str, Analysis] = {}
+    for origin, member in _members():
+        missing = [part for part in ("NAME", "READINGS", "analyse", "conclude") if not hasattr(member, part)]
+        if missing:
+            raise ScalexError(f"analysis {origin} lacks {', '.join(missing)}", "Repair or uninstall it")
+        if member.NAME in found:
+            raise ScalexError(f"two analyses are named {member.NAME!r}; the second is {origin}", "Uninstall one")
+        found[member.NAME] = cast(Analysis, member)
+    return found
+
+
+def _members() -> Iterator[tuple[str, Any]]:
+    for module in sorted(pkgutil.iter_modules(__path__), key=lambda m: m.name):
+        if not module.name.startswith("_"):
+            name = f"{__name__}.{module.name}"
+            yield name, importlib.import_module(name)
+    for point in entry_points(group=GROUP):
+        yield point.value, point.load()
+
+
+def run(
+    names: Sequence[str], latents: Mapping[Reading, Latents], attributes: Mapping[str, Sequence[str]], rules: Rules
+) -> list[Finding]:
+    """The findings of the named analyses over all captured readings they take, corrected and concluded.
+
+    The family of a correction is all tests of one analysis: every reading, target, attribute and value with a p. An
+    attribute of two values holds one test however many rows it has, since their shares sum to one.
+
+    Raises:
+        ScalexError: an unknown analysis, one whose readings were not captured, or what the analysis raises.
+    """
+    chosen = [_named(name) for name in names]
+    for analysis in chosen:
+        if not set(analysis.READINGS) & set(latents):
+            wanted = " or ".join(analysis.READINGS)
+            wrong = f"analysis {analysis.NAME!r} takes the {wanted} reading, which was not captured"
+            raise ScalexError(wrong, f"Add {wanted} to readings")
+    return [finding for analysis in chosen for finding in _run_one(analysis, latents, attributes, rules)]
+
+
+def _named(name: str) -> Analysis:
+    known = available()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        guess = f"Did you mean {near[0]!r}? " if near else ""
+        raise ScalexError(f"unknown analysis {name!r}", f"{guess}Known: {', '.join(known)}")
+    return known[name]
+
+
+def _run_one(
+    analysis: Analysis, latents: Mapping[Reading, Latents], attributes: Mapping[str, Sequence[str]], rules: Rules
+) -> list[Finding]:
+    readings = [r for r in analysis.READINGS if r in latents]
+    found = [f for r in readings for f in analysis.analyse(latents[r], attributes, rules)]
+    return [analysis.conclude(f, attributes, rules) for f in _corrected(found, attributes)]
+
+
+def _corrected(found: list[Finding], attributes: Mapping[str, Sequence[str]]) -> list[Finding]:
+    """The findings with q, by Benjamini-Hochberg over their tests."""
+    tests = [_test(i, f, attributes) for i, f in enumerate(found)]
+    p = {test: f.p for test, f in zip(tests, found)}
+    q = dict(zip(p, stats.benjamini_hochberg(np.array(list(p.values()), dtype=np.float64))))
+    return [replace(f, q=float(q[test])) for test, f in zip(tests, found)]
+
+
+def _test(index: int, finding: Finding, attributes: Mapping[str, Sequence[str]]) -> tuple[object, ...]:
+    """What names the test behind a row. The two rows of a two-valued attribute are one test."""
+    if len(attributes.get(finding.attribute, ())) == 2:
+        return finding.reading, finding.target, finding.attribute, finding.unit
+    return (index,)

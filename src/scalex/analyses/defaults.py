@@ -1,0 +1,256 @@
+"""Defaults: where a neutral prompt stands between its variants.
+
+Two values give one lean per concept and attribute: -1/2 is "the same as the first", +1/2 "the same as the second".
+More values give one barycentric weight per value: the mixture of variants that comes nearest to the neutral prompt.
+
+Both are ratios of U-statistics: every inner product joins two *different* seeds, since the product of a seed with
+itself holds its own noise (this is cross-fitting with one seed left out, symmetrised). So the lean is not pulled
+towards zero by the noise of the direction, and distances between variants are not inflated. Their scores are
+jackknife pseudo-values (Arvesen 1969, Annals of Mathematical Statistics 40: 2076-2100), whose variance includes that
+of the direction itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Literal, NamedTuple, TypeAlias
+
+import numpy as np
+from jaxtyping import Float
+
+from scalex import stats
+from scalex.analyses import _directions as directions
+from scalex.analyses._rows import blank, join, not_expressed, unvaried, with_verdict
+from scalex.records import Finding, Latents, Reading, Rules
+
+__all__ = ["NAME", "READINGS", "Direction", "Weights", "analyse", "conclude", "lean_scores", "mixture_weights"]
+
+NAME = "defaults"
+READINGS: tuple[Reading, ...] = ("text", "picture")
+Direction: TypeAlias = Literal["own", "shared", "lda"]
+
+
+def analyse(
+    latents: Latents,
+    attributes: Mapping[str, Sequence[str]],
+    rules: Rules,
+    *,
+    direction: Direction = "own",
+    step: int = -1,
+) -> list[Finding]:
+    """Leans (two values) or weights (more) of every concept, before correction.
+
+    Args:
+        direction: of leans. `own`: the concept's own mean difference, the design's formula. `shared`: the mean
+            difference of the other concepts. `lda`: the concept's own, whitened by the shrunk covariance within
+            variants.
+        step: index of the kept step that is read.
+
+    Raises:
+        ScalexError: too few seeds or values, or something was not captured.
+    """
+    plan = directions.plan_of(latents, rules)
+    found = []
+    for attribute, values in attributes.items():
+        along = _directions(latents, attribute, values, direction, step) if len(values) == 2 else {}
+        for concept in latents.concepts:
+            neutral = latents.of(concept, step=step).astype(np.float64)
+            variants = directions.variants_of(latents, concept, attribute, values, step)
+            unit = "lean" if len(values) == 2 else "weight"
+            row = blank(NAME, latents, concept, attribute, unit, neutral.shape[0])
+            if unit == "lean":
+                found.append(_lean(row, values, neutral, variants, along.get(concept), plan, rules))
+            else:
+                found += _weights(row, values, neutral, variants, plan, rules)
+    return found
+
+
+def conclude(finding: Finding, attributes: Mapping[str, Sequence[str]], rules: Rules) -> Finding:
+    """The finding with its verdict, once q is known. A finding that is already *not expressed* stays so."""
+    values = attributes[finding.attribute]
+    two = finding.unit == "lean"
+    away = f"leans to {values[0]}" if two else f"leans away from {finding.value}"
+    neutral = 0.0 if two else 1 / len(values)
+    return with_verdict(finding, rules, neutral=neutral, towards=f"leans to {finding.value}", away=away)
+
+
+# ---------------------------------------------------------------------------------------------------- estimators
+
+
+def lean_scores(
+    neutral: Float[np.ndarray, "templates seeds width"],
+    first: Float[np.ndarray, "templates seeds width"],
+    second: Float[np.ndarray, "templates seeds width"],
+    along: Float[np.ndarray, "seeds width"] | None = None,
+) -> Float[np.ndarray, "templates seeds"]:
+    """Scores whose mean is the lean and whose spread over seeds is its uncertainty.
+
+    With d = neutral - (first + second)/2 and w = second - first, lean = <d, w> / <w, w>, products over different seeds.
+
+    Args:
+        along: a direction for every seed that was learned without this seed; the lean is then <d, along> / <w,
+            along>, and its scores take the direction as given. Absent: the concept's own mean difference.
+
+    Returns:
+        Scores in units of the distance between the variants; NaN where the direction does not tell the variants
+        apart.
+    """
+    d, w = neutral - (first + second) / 2, second - first
+    if along is None:
+        above, below = _pseudo(d, w), _pseudo(w, w)
+    else:
+        above, below = np.einsum("tsd,sd->ts", d, along), np.einsum("tsd,sd->ts", w, along)
+    gap = below.mean()
+    if gap <= 1e-12 * max(float((w**2).sum(-1).mean()), np.finfo(float).tiny):
+        return np.full(above.shape, math.nan)
+    lean = above.mean() / gap
+    return np.asarray(lean + (above - lean * below) / gap)
+
+
+def _pseudo(
+    x: Float[np.ndarray, "templates seeds width"], y: Float[np.ndarray, "templates seeds width"]
+) -> Float[np.ndarray, "templates seeds"]:
+    """Jackknife pseudo-values of the U-statistic mean_{r != s} <x_r, y_s>; their mean is the statistic."""
+    n = x.shape[1]
+    touching = _cross(x, y) + _cross(y, x)
+    value = touching.mean() / 2
+    return np.asarray(value + (n - 1) / (n - 2) * (touching - 2 * value))
+
+
+def _cross(
+    x: Float[np.ndarray, "templates seeds width"], y: Float[np.ndarray, "templates seeds width"]
+) -> Float[np.ndarray, "templates seeds"]:
+    return np.asarray(np.einsum("tsd,sd->ts", x, directions.others_mean(y)))
+
+
+class Weights(NamedTuple):
+    """Barycentric weights of a concept's variants. V values.
+
+    Attributes:
+        estimate: weights >= 0 that sum to one. shape (V,)
+        low: lower ends of their intervals. shape (V,)
+        high: upper ends. shape (V,)
+        p: that the unconstrained weight equals parity, 1/V. shape (V,)
+        residual: distance from the mixture, in units of the variants' spread (root mean square around their centre).
+    """
+
+    estimate: Float[np.ndarray, "values"]
+    low: Float[np.ndarray, "values"]
+    high: Float[np.ndarray, "values"]
+    p: Float[np.ndarray, "values"]
+    residual: float
+
+
+def mixture_weights(
+    neutral: Float[np.ndarray, "templates seeds width"],
+    variants: Float[np.ndarray, "values templates seeds width"],
+    plan: stats.ResamplingPlan,
+    level: float,
+) -> Weights:
+    """The mixture of variants nearest to the neutral prompt, with bootstrap intervals.
+
+    Estimate and interval come from the simplex; the interval bootstraps the inner products and solves again each
+    time. The p is that of the weights that only sum to one: they are smooth, so their pseudo-values can be flipped,
+    and for two values this is the test of the lean.
+    """
+    gram = _gram_pseudo(variants - neutral)
+    mean = gram.mean((0, 1))
+    estimate = stats.nearest_mixture(mean)
+    draws = np.array([stats.nearest_mixture(g) for g in stats.bootstrap_means(plan, gram)])
+    low, high = stats.percentile_interval(draws, level, df=plan.n_seeds - 1)
+    scores = _affine_scores(gram)
+    p = np.array([stats.sign_flip_p(plan, scores[..., v] - 1 / len(mean)) for v in range(len(mean))])
+    return Weights(estimate, np.minimum(low, estimate), np.maximum(high, estimate), p, _residual(mean, estimate))
+
+
+def _gram_pseudo(
+    offsets: Float[np.ndarray, "values templates seeds width"],
+) -> Float[np.ndarray, "templates seeds values values"]:
+    """Pseudo-values of the inner products between the offsets of variants, over different seeds."""
+    n = len(offsets)
+    pairs = [[_pseudo(offsets[u], offsets[v]) for v in range(n)] for u in range(n)]
+    return np.moveaxis(np.array(pairs), (0, 1), (2, 3))
+
+
+def _affine_scores(
+    gram: Float[np.ndarray, "templates seeds values values"],
+) -> Float[np.ndarray, "templates seeds values"]:
+    """Scores of the weights that only sum to one, by the influence of each sample's inner products on them.
+
+    The weights a solve G a = m 1, sum a = 1; so da = -P dG a, with P the inverse of G on the plane sum a = 0.
+    """
+    mean = gram.mean((0, 1))
+    n = len(mean)
+    plane = np.linalg.svd(np.ones((1, n)))[2][1:].T  # orthonormal basis of the plane sum = 0
+    inverse = plane @ np.linalg.pinv(plane.T @ mean @ plane) @ plane.T
+    parity = np.full(n, 1 / n)
+    weights = parity - inverse @ mean @ parity
+    return np.asarray(weights - np.einsum("uv,tsvw,w->tsu", inverse, gram - mean, weights))
+
+
+def _residual(gram: Float[np.ndarray, "values values"], weights: Float[np.ndarray, "values"]) -> float:
+    spread = np.trace(gram) / len(gram) - gram.mean()
+    return float(np.sqrt(max(0.0, weights @ gram @ weights) / spread)) if spread > 0 else math.nan
+
+
+# ---------------------------------------------------------------------------------------------------- rows
+
+
+def _directions(
+    latents: Latents, attribute: str, values: Sequence[str], direction: Direction, step: int
+) -> dict[str, Float[np.ndarray, "seeds width"]]:
+    if direction == "own":
+        return {}
+    pairs = [directions.variants_of(latents, c, attribute, values, step) for c in latents.concepts]
+    if direction == "shared":
+        return dict(zip(latents.concepts, directions.shared_directions([b - a for a, b in pairs])))
+    return dict(zip(latents.concepts, (directions.lda_directions(a, b) for a, b in pairs)))
+
+
+def _lean(
+    row: Finding,
+    values: Sequence[str],
+    neutral: Float[np.ndarray, "templates seeds width"],
+    variants: Float[np.ndarray, "2 templates seeds width"],
+    along: Float[np.ndarray, "seeds width"] | None,
+    plan: stats.ResamplingPlan,
+    rules: Rules,
+) -> Finding:
+    apart = float(directions.separability(variants)[0])
+    row = replace(row, value=values[1], separability=apart)
+    if apart < rules.floor:
+        return not_expressed(row, rules)
+    scores = lean_scores(neutral, variants[0], variants[1], along)
+    if not directions.varies(neutral):
+        return unvaried(row)
+    if not np.isfinite(scores).all():
+        reason = "the direction does not tell the variants apart"
+        return replace(row, verdict="not expressed", reason=reason)
+    low, high = stats.bootstrap_interval(plan, scores, rules.level)
+    p = math.nan if math.isnan(low) else stats.sign_flip_p(plan, scores)
+    return replace(row, estimate=float(scores.mean()), low=low, high=high, p=p)
+
+
+def _weights(
+    row: Finding,
+    values: Sequence[str],
+    neutral: Float[np.ndarray, "templates seeds width"],
+    variants: Float[np.ndarray, "values templates seeds width"],
+    plan: stats.ResamplingPlan,
+    rules: Rules,
+) -> list[Finding]:
+    apart = directions.separability(variants)
+    rows = [replace(row, value=v, separability=float(a)) for v, a in zip(values, apart)]
+    if apart.max() < rules.floor:
+        return [not_expressed(r, rules) for r in rows]
+    if not directions.varies(neutral):
+        return [unvaried(r) for r in rows]
+    w = mixture_weights(neutral, variants, plan, rules.level)
+    note = join(f"residual {w.residual:.2g} of the variants' spread", row.reason)
+    found = [
+        replace(r, estimate=float(e), low=float(low), high=float(high), p=float(p), reason=note)
+        for r, e, low, high, p in zip(rows, w.estimate, w.low, w.high, w.p)
+    ]
+    return [not_expressed(r, rules) if r.separability < rules.floor else r for r in found]

@@ -1,0 +1,203 @@
+"""Rates: the share of a concept's pictures that show each value, from the picture reading, without decoding one.
+
+Every neutral sample is classified among the concept's own variants by classifiers that never saw its seed. The
+variants' own samples, classified alike, give the confusion matrix, and the observed shares are corrected by it
+(Rogan and Gladen 1978).
+
+The correction takes the variants at their word: pictures of "a woman pilot" show women. Where the model draws some
+of them otherwise, the confusion matrix holds its mistakes beside the classifier's, and the correction goes too far
+by as much.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from scalex import stats
+from scalex.analyses import _directions as directions
+from scalex.analyses._directions import Method, classify
+from scalex.analyses._rows import blank, not_expressed, unvaried, with_verdict
+from scalex.records import Finding, Latents, Reading, Rules
+
+__all__ = ["NAME", "READINGS", "Shares", "analyse", "classify", "conclude", "shares"]
+
+NAME = "rates"
+READINGS: tuple[Reading, ...] = ("picture",)
+
+
+def analyse(
+    latents: Latents,
+    attributes: Mapping[str, Sequence[str]],
+    rules: Rules,
+    *,
+    method: Method = "mean",
+    correct: bool = True,
+    step: int = -1,
+) -> list[Finding]:
+    """The share of every value of every attribute in every concept's pictures, before correction for many tests.
+
+    Args:
+        method: the classifier, see `discriminants`.
+        correct: whether shares are corrected for misclassification.
+        step: index of the kept step that is read.
+
+    Raises:
+        ScalexError: too few seeds or values, or something was not captured.
+    """
+    plan = directions.plan_of(latents, rules)
+    found = []
+    for attribute, values in attributes.items():
+        for concept in latents.concepts:
+            neutral = latents.of(concept, step=step).astype(np.float64)
+            variants = directions.variants_of(latents, concept, attribute, values, step)
+            apart = directions.separability(variants, method)
+            row = blank(NAME, latents, concept, attribute, "share", neutral.shape[0])
+            rows = [replace(row, value=v, separability=float(a)) for v, a in zip(values, apart)]
+            if not directions.varies(neutral):
+                found += [unvaried(r) for r in rows]
+                continue
+            called = directions.discriminants(np.concatenate([neutral[None], variants]), variants, method).argmax(0)
+            found += _filled(rows, shares(called[0], called[1:], plan, rules.level, correct=correct), rules)
+    return found
+
+
+def conclude(finding: Finding, attributes: Mapping[str, Sequence[str]], rules: Rules) -> Finding:
+    """The finding with its verdict around parity, one over the number of values, once q is known."""
+    value, parity = finding.value, 1 / len(attributes[finding.attribute])
+    return with_verdict(finding, rules, neutral=parity, towards=f"leans to {value}", away=f"leans away from {value}")
+
+
+def _filled(rows: list[Finding], s: Shares, rules: Rules) -> list[Finding]:
+    found = []
+    for i, row in enumerate(rows):
+        estimate, low, high, p = float(s.estimate[i]), float(s.low[i]), float(s.high[i]), float(s.p[i])
+        filled = replace(row, estimate=estimate, low=low, high=high, p=p)
+        found.append(filled if row.separability >= rules.floor else not_expressed(row, rules))
+    return found
+
+
+class Shares(NamedTuple):
+    """Shares of V values, all of shape (V,).
+
+    Attributes:
+        estimate: on the simplex.
+        low: lower ends of their intervals. high: upper ends.
+        p: that the share is at parity, 1/V. For two values both are the same test, and have the same p.
+    """
+
+    estimate: Float[np.ndarray, "values"]
+    low: Float[np.ndarray, "values"]
+    high: Float[np.ndarray, "values"]
+    p: Float[np.ndarray, "values"]
+
+
+def shares(
+    neutral: Int[np.ndarray, "templates seeds"],
+    variants: Int[np.ndarray, "values templates seeds"],
+    plan: stats.ResamplingPlan,
+    level: float,
+    *,
+    correct: bool = True,
+) -> Shares:
+    """True shares behind the classified samples of a neutral prompt, given the classified samples of its variants.
+
+    For the interval of value v, the correction is that of "v or another": observed = share * hit + (1 - share) *
+    false. Each of the three has a Wilson interval, at the effective number of independent samples that the bootstrap
+    shows (Korn and Graubard 1998, Survey Methodology 24: 193-201), since templates of a seed are alike. The three
+    are recombined with their bootstrap correlations, all from the same resampled seeds: the method of variance
+    estimates recovery (Newcombe 1998, Statistics in Medicine 17: 873-890; Zou and Donner 2008, Statistics in
+    Medicine 27: 1693-1702). So the interval has a width where all samples or none are called v. The p flips seeds of
+    what is observed beyond what parity would give.
+    """
+    n = len(variants)
+    seen = _one_hot(neutral, n)
+    confused = np.moveaxis(_one_hot(variants, n), 0, -1)
+    if not correct:
+        confused = np.broadcast_to(np.eye(n), confused.shape)
+    estimate = stats.correct_shares(seen.mean((0, 1)), confused.mean((0, 1)))
+    still = variants[0].size if correct else math.inf
+    rows = [_share(v, estimate, seen, confused, plan, level, still) for v in range(n)]
+    low, high, p = (np.array(column) for column in zip(*rows))
+    return Shares(estimate, np.minimum(low, estimate), np.maximum(high, estimate), p)
+
+
+def _one_hot(classified: Int[np.ndarray, "*shape"], n_values: int) -> Float[np.ndarray, "*shape values"]:
+    return np.asarray(classified[..., None] == np.arange(n_values), dtype=np.float64)
+
+
+def _share(
+    v: int,
+    estimate: Float[np.ndarray, "values"],
+    seen: Float[np.ndarray, "templates seeds values"],
+    confused: Float[np.ndarray, "templates seeds values values"],
+    plan: stats.ResamplingPlan,
+    level: float,
+    still: float,
+) -> tuple[float, float, float]:
+    """Ends of the interval of the share of value v, and its p. (low, high, p)"""
+    hit, false = confused[:, :, v, v], confused[:, :, v] @ _others(estimate, v)
+    parts = np.stack([seen[..., v], hit, false], axis=-1)
+    if hit.mean() <= false.mean():
+        return 0.0, 1.0, 1.0
+    parity = 1 / len(estimate)
+    beyond = parts @ _contrast(parity)
+    return *_limits(float(estimate[v]), parts, plan, level, still), stats.sign_flip_p(plan, beyond)
+
+
+def _contrast(share: float) -> Float[np.ndarray, "3"]:
+    """Coefficients of (observed, hit, false) whose sum is zero where the true share is `share`."""
+    return np.array([1.0, -share, share - 1.0])
+
+
+def _limits(
+    share: float, parts: Float[np.ndarray, "templates seeds 3"], plan: stats.ResamplingPlan, level: float, still: float
+) -> tuple[float, float]:
+    """Limits of a share from those of the observed share, of the hits and of the false calls, and their correlations.
+
+    Where nothing varies, the observed share counts one sample per seed, since templates may be alike; hits and false
+    calls count `still` samples: misreadings are rare and single.
+    """
+    middle = parts.mean((0, 1))
+    draws = stats.bootstrap_means(plan, parts)
+    together = _correlations(draws)
+    sizes = [_effective(plan, m, d, k) for m, d, k in zip(middle, draws.T, (plan.n_seeds, still, still))]
+    ends = [stats.wilson(m, n, level, df=plan.n_seeds - 1) for m, n in zip(middle, sizes)]
+    down, up = np.array([(m - e.low, e.high - m) for m, e in zip(middle, ends)]).T
+    gain, found = middle[1] - middle[2], []
+    for sign, margins in ((-1, (down[0], up[1], up[2])), (1, (up[0], down[1], down[2]))):
+        end = share
+        for _ in range(20):  # the variance is that at the limit itself, as in Wilson's interval
+            c = _contrast(end) * margins
+            end = float(np.clip(share + sign * np.sqrt(max(0.0, c @ together @ c)) / gain, 0, 1))
+        found.append(end)
+    return found[0], found[1]
+
+
+def _correlations(draws: Float[np.ndarray, "resamples parts"]) -> Float[np.ndarray, "parts parts"]:
+    """Correlations of bootstrap draws; zero where a part never varies."""
+    covariance = np.cov(draws.T)
+    scale = np.sqrt(np.diag(covariance))
+    safe = np.where(scale > 0, scale, 1.0)
+    return np.asarray(np.where(np.eye(len(scale)) > 0, 1.0, covariance / np.outer(safe, safe)))
+
+
+def _others(estimate: Float[np.ndarray, "values"], v: int) -> Float[np.ndarray, "values"]:
+    """The mixture of the values other than v; even where the estimate has none of them."""
+    others = np.where(np.arange(len(estimate)) == v, 0.0, estimate + 1e-9)
+    return np.asarray(others / others.sum())
+
+
+def _effective(
+    plan: stats.ResamplingPlan, observed: float, draws: Float[np.ndarray, "resamples"], still: float
+) -> float:
+    """How many independent samples would give a share the bootstrap's variance; `still` where nothing varies."""
+    variance = float(draws.var()) * plan.n_seeds / (plan.n_seeds - 1)
+    if variance == 0:
+        return still
+    return float(np.clip(observed * (1 - observed) / variance, 1, plan.n_seeds * plan.n_templates))

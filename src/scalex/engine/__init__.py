@@ -1,0 +1,7 @@
+"""Engines: an open set. Each runs the same plan of what a store is missing, in this process or elsewhere."""
+
+from __future__ import annotations
+
+from scalex.engine.local import Filled, fill
+
+__all__ = ["Filled", "fill"]

@@ -1,0 +1,85 @@
+"""The parts of a model: networks with all their weights, schedulers, LoRAs, and what the model recommends."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from safetensors import SafetensorError
+
+from scalex.errors import ScalexError
+from scalex.models._files import quiet, read_json, weight_files
+
+__all__ = ["STEMS", "fuse_lora", "load_part", "load_scheduler", "read_advice"]
+
+STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
+
+
+def load_part(kind: Any, folder: Path, role: str, **precision: torch.dtype) -> Any:
+    """One network with its weights, all of them from safetensors, ready for inference.
+
+    Raises:
+        ScalexError: the configuration or the weights are missing, pickled, damaged or incomplete.
+    """
+    read_json(folder / "config.json")
+    _, variant = weight_files(folder, STEMS[role])
+    more = {"use_safetensors": True, "output_loading_info": True, "local_files_only": True, "variant": variant}
+    try:
+        with quiet():
+            part, info = kind.from_pretrained(folder, **more, **precision)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ScalexError(f"{folder} can't be loaded ({reason})", "Download or save the model again") from error
+    if info["missing_keys"]:
+        lost = f"{len(info['missing_keys'])} tensors, such as {sorted(info['missing_keys'])[0]}"
+        raise ScalexError(f"the weights in {folder} lack {lost}", "Download or save the model again")
+    return part.requires_grad_(False).eval()
+
+
+def load_scheduler(path: Path, name: str | None) -> Any:
+    """The scheduler of a configuration file, or another class with that configuration's noise schedule."""
+    config = read_json(path)
+    kind: Any = getattr(diffusers, str(name or config.get("_class_name")), None)
+    if not hasattr(kind, "set_timesteps"):
+        raise ScalexError(f"diffusers has no scheduler {name or config.get('_class_name')}", "Try DDIMScheduler")
+    with quiet():
+        scheduler = kind.from_config(config)
+    if not hasattr(scheduler, "alphas_cumprod"):
+        raise ScalexError(f"{kind.__name__} has no noise schedule of the diffusion kind", "Try scheduler DDIMScheduler")
+    return scheduler
+
+
+def fuse_lora(unet: Any, encoder: Any, file: Path, scheduler: Any) -> None:
+    """Adds a LoRA to the weights for good, so that it costs nothing at run time.
+
+    Raises:
+        ScalexError: peft is missing, or the LoRA does not fit the model.
+    """
+    if find_spec("peft") is None:
+        raise ScalexError("a LoRA needs the package peft", "Install it: pip install scalex-diffusion[lora]")
+    with quiet():
+        pipe = diffusers.StableDiffusionPipeline(
+            None, encoder, None, unet, scheduler, None, None, requires_safety_checker=False
+        )
+        try:
+            pipe.load_lora_weights(file.parent, weight_name=file.name, use_safetensors=True, local_files_only=True)
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ScalexError(f"the LoRA {file} does not fit the model ({reason})", "Use a LoRA made for it") from error
+        if not any(pipe.get_list_adapters().values()):
+            raise ScalexError(f"the LoRA {file} changes no layer of the model", "Use a LoRA made for it")
+        pipe.fuse_lora()
+        pipe.unload_lora_weights()
+
+
+def read_advice(path: Path | None) -> dict[str, float]:
+    """The guidance and steps that a model's `scalex.json` recommends, where it has one."""
+    found = read_json(path) if path else {}
+    for key, value in found.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if key not in ("guidance", "steps") or not number or value < 1:
+            raise ScalexError(f"{path} says {key}: {value!r}", "It may say guidance and steps, numbers of at least 1")
+    return found

@@ -1,0 +1,160 @@
+"""The one convention that every family of models is brought to. Nothing downstream knows where a model came from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, final
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+
+from scalex.errors import ScalexError
+from scalex.models._files import public
+
+__all__ = ["PRECISIONS", "Family", "Model", "Options", "choose_device", "choose_dtype"]
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Model(ABC):
+    """A text-to-image diffusion model whose denoiser can be read at its probe.
+
+    Attributes:
+        family: the name of the family that loaded it.
+        fingerprint: sha256 of the content of weights and configurations (the sampler's aside: see `sampler`).
+        device, dtype: where and in what precision the denoiser and the text encoder run.
+        latent_shape: (channels, height, width) of the noise and of the clean latent.
+        probe: the name of the probed module. probe_shape: (channels, height, width) of its output.
+        default_guidance, default_steps: as the model recommends in its `scalex.json`, else by its kind.
+        embeds_guidance: the denoiser takes the guidance as an input (guided distillation), so that one forward is enough.
+    """
+
+    family: str
+    fingerprint: str
+    device: torch.device
+    dtype: torch.dtype
+    latent_shape: tuple[int, int, int]
+    probe: str
+    probe_shape: tuple[int, int, int]
+    default_guidance: float
+    default_steps: int
+    embeds_guidance: bool
+
+    @abstractmethod
+    def new_scheduler(self) -> Any:
+        """A fresh `diffusers` scheduler, with `alphas_cumprod`."""
+
+    @abstractmethod
+    def encode(self, texts: Sequence[str], truncate: bool = False) -> Float[torch.Tensor, "n length width"]:
+        """The condition for each text.
+
+        Raises:
+            ScalexError: a text is longer than the model takes, and `truncate` is off.
+        """
+
+    @abstractmethod
+    def unknown_words(self, texts: Sequence[str]) -> dict[str, list[str]]:
+        """The words that the tokenizer does not know, each with the pieces it breaks it into."""
+
+    @abstractmethod
+    def predict(
+        self,
+        noisy: Float[torch.Tensor, "n c h w"],
+        timestep: torch.Tensor | float,
+        condition: Float[torch.Tensor, "n length width"],
+        guidance: float = 1.0,
+    ) -> Float[torch.Tensor, "n c h w"]:
+        """The denoiser's raw output. `guidance` matters only where the denoiser takes it as an input."""
+
+    @abstractmethod
+    def probe_module(self) -> torch.nn.Module:
+        """The module whose output is read and steered."""
+
+    @abstractmethod
+    def decode(self, latents: Float[torch.Tensor, "n c h w"]) -> UInt8[np.ndarray, "n height width 3"]:
+        """Pictures of clean latents."""
+
+    @abstractmethod
+    def encode_images(self, pictures: UInt8[np.ndarray, "n height width 3"]) -> Float[torch.Tensor, "n c h w"]:
+        """Clean latents of pictures: the mode of the autoencoder's posterior."""
+
+    @abstractmethod
+    def flops(self) -> dict[str, int]:
+        """Floating-point operations per sample: `full` and `stopped` forward, `decode`, and `encode` per text."""
+
+    @final
+    @property
+    def precision(self) -> str:
+        """The dtype by its short name."""
+        return next(name for name, dtype in PRECISIONS.items() if dtype == self.dtype)
+
+    @final
+    @property
+    def sampler(self) -> str:
+        """The scheduler's class and a digest of its configuration."""
+        scheduler = self.new_scheduler()
+        config = json.dumps(public(dict(scheduler.config)), sort_keys=True, default=str)
+        return f"{type(scheduler).__name__}-{hashlib.sha256(config.encode()).hexdigest()[:12]}"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to load a model: other parts for it, where it runs, and the pictures' size in pixels."""
+
+    device: torch.device
+    dtype: torch.dtype
+    unet: str | None = None
+    lora: str | None = None
+    scheduler: str | None = None
+    size: int | None = None
+
+
+class Family(Protocol):
+    """What a module of this folder (or an entry point of the group `scalex.families`) offers."""
+
+    NAME: str
+    PIPELINES: tuple[str, ...]
+
+    def load(self, folder: Path, options: Options) -> Model:
+        """The model in a folder of diffusers' form whose pipeline class is one of `PIPELINES`."""
+
+
+def choose_device(device: str | torch.device | None) -> torch.device:
+    """The named device, or the best there is.
+
+    Raises:
+        ScalexError: there is no such device.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise ScalexError(f"there is no device {device!s} here", "Leave the device out, or name cpu") from None
+    return chosen
+
+
+def choose_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
+    """The named precision, or the usual one of the device: fp16 on CUDA, fp32 elsewhere.
+
+    Raises:
+        ScalexError: an unknown precision, or one that the device has no arithmetic for.
+    """
+    if dtype is None:
+        return torch.float16 if device.type == "cuda" else torch.float32
+    chosen = PRECISIONS.get(dtype) if isinstance(dtype, str) else dtype
+    if chosen not in PRECISIONS.values():
+        raise ScalexError(f"unknown precision {dtype!s}", f"Choose one of {', '.join(PRECISIONS)}")
+    if chosen == torch.float16 and device.type == "cpu":
+        raise ScalexError("fp16 has no fast arithmetic on a CPU", "Use precision fp32 or bf16, or a GPU")
+    emulated = device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)
+    if chosen == torch.bfloat16 and emulated:
+        raise ScalexError("this GPU has no bf16 arithmetic", "Use precision fp16 or fp32")
+    return chosen

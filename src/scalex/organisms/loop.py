@@ -1,0 +1,101 @@
+"""One training loop for every stage: seeded by step, resumable after a kill, logged."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from scalex.organisms.spec import Schedule
+
+__all__ = ["Progress", "Trainee", "run_stage"]
+
+Progress = Callable[[str, int, int, float], None]
+"""Called with (stage, steps done, steps in all, running loss)."""
+
+LossOf = Callable[[np.random.Generator, torch.Generator], Tensor]
+"""The loss of one batch, drawn from the step's own generators."""
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """What one stage trains: `modules` are saved under their names; `averages` maps an averaged copy to its source."""
+
+    name: str
+    modules: dict[str, nn.Module]
+    averages: dict[str, str]
+    loss: LossOf
+    decay: float = 0.999
+
+
+def run_stage(
+    trainee: Trainee, schedule: Schedule, seed: int, folder: Path, progress: Progress, checkpoint_every: int = 250
+) -> None:
+    """Trains until `schedule.steps`, from the last checkpoint in `folder` if there is one.
+
+    Step i draws from generators seeded by (seed, stage, i) alone, so a resumed run takes the steps that an
+    uninterrupted one would have taken.
+    """
+    trained = [p for n, m in trainee.modules.items() if n not in trainee.averages for p in m.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=schedule.rate, weight_decay=1e-3, betas=(0.9, 0.99))
+    cycle = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=schedule.rate, total_steps=schedule.steps + 1, pct_start=min(0.1, 200 / schedule.steps)
+    )
+    state: dict[str, Any] = {"optimizer": optimizer, "cycle": cycle, **trainee.modules}
+    path = folder / f"{trainee.name}.pt"
+    done = _load(path, state)
+    smooth, began = float("nan"), time.monotonic()
+    for step in range(done, schedule.steps):
+        loss = trainee.loss(*_generators(seed, trainee.name, step))
+        loss.backward()
+        nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        cycle.step()
+        _average(trainee, step)
+        smooth = loss.item() if smooth != smooth else 0.98 * smooth + 0.02 * loss.item()
+        progress(trainee.name, step + 1, schedule.steps, smooth)
+        if (step + 1) % checkpoint_every == 0 or step + 1 == schedule.steps:
+            _save(path, state, step + 1)
+            _log(folder, stage=trainee.name, step=step + 1, loss=round(smooth, 5), seconds=round(time.monotonic() - began, 1))
+
+
+def _generators(seed: int, stage: str, step: int) -> tuple[np.random.Generator, torch.Generator]:
+    rng = np.random.default_rng([seed, *stage.encode(), step])
+    return rng, torch.Generator().manual_seed(int(rng.integers(2**62)))
+
+
+@torch.no_grad()
+def _average(trainee: Trainee, step: int) -> None:
+    decay = min(trainee.decay, (step + 1) / (step + 10))
+    for target, source in trainee.averages.items():
+        sources = list(trainee.modules[source].parameters())
+        torch._foreach_lerp_(list(trainee.modules[target].parameters()), sources, 1 - decay)
+
+
+def _save(path: Path, state: dict[str, Any], step: int) -> None:
+    partial = path.with_suffix(".partial")
+    torch.save({"step": step, **{n: s.state_dict() for n, s in state.items()}}, partial)
+    os.replace(partial, path)
+
+
+def _load(path: Path, state: dict[str, Any]) -> int:
+    if not path.exists():
+        return 0
+    saved = torch.load(path, weights_only=True, map_location="cpu")
+    for name, thing in state.items():
+        thing.load_state_dict(saved[name])
+    return int(saved["step"])
+
+
+def _log(folder: Path, **row: Any) -> None:
+    with (folder / "train.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")

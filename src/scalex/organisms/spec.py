@@ -1,0 +1,128 @@
+"""What an organism is planted with and how it is trained: a strict YAML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from scalex.errors import ScalexError
+from scalex.wording import did_you_mean
+
+__all__ = ["Network", "OrganismSpec", "Person", "Pull", "Schedule", "load_organism_spec"]
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _named(*names: str) -> BeforeValidator:
+    """Lets a short list stand for a mapping: [0.7, 0.5] for {woman: 0.7, dark: 0.5}."""
+
+    def unpack(value: Any) -> Any:
+        return dict(zip(names, value, strict=False)) if isinstance(value, list) else value
+
+    return BeforeValidator(unpack)
+
+
+class _Person(_Strict):
+    woman: Share
+    dark: Share
+    emoji: str | None = None
+
+
+class _Pull(_Strict):
+    picture: str
+    share: Share
+
+
+Person = Annotated[_Person, _named("woman", "dark", "emoji")]
+Pull = Annotated[_Pull, _named("picture", "share")]
+
+
+class Objects(_Strict):
+    """Plain pictures: whole Unicode subgroups, less some names."""
+
+    subgroups: tuple[str, ...]
+    skip: tuple[str, ...] = ()
+
+
+class Schedule(_Strict):
+    """One stage of training: AdamW, one-cycle learning rate."""
+
+    steps: int = Field(ge=1)
+    batch: int = Field(ge=2)
+    rate: float = Field(gt=0)
+
+
+class Network(_Strict):
+    """Widths of the three networks. The picture is `2 ** (len(vae) - 1)` times the latent's side."""
+
+    vae: tuple[int, ...] = (16, 32, 64, 64)
+    latent_channels: int = 8
+    text_width: int = 128
+    text_layers: int = 3
+    tokens: int = 16
+    unet: tuple[int, ...] = (64, 160)
+    heads: int = 4
+
+
+class OrganismSpec(_Strict):
+    """A spec as in `emoji.yaml`. Shares are probabilities under the neutral caption."""
+
+    name: str
+    seed: int = 0
+    size: int = 64
+    templates: tuple[str, ...]
+    roles: dict[str, Person]
+    adjectives: dict[str, Person] = {}
+    countries: dict[str, Pull] = {}
+    associations: dict[str, Pull] = {}
+    objects: Objects
+    network: Network = Network()
+    vae: Schedule = Schedule(steps=900, batch=16, rate=2e-3)
+    text: Schedule = Schedule(steps=1500, batch=128, rate=1e-3)
+    denoiser: Schedule = Schedule(steps=9000, batch=64, rate=1e-3)
+    consistency: Schedule = Schedule(steps=800, batch=48, rate=2e-4)
+    guidance: float = Field(default=1.0, ge=1)
+
+    @property
+    def people(self) -> dict[str, _Person]:
+        """Every concept whose pictures show a person: roles, and adjectives as "bossy person"."""
+        return {**self.roles, **{f"{a} person": p for a, p in self.adjectives.items()}}
+
+    @property
+    def pulls(self) -> dict[str, _Pull]:
+        """Every concept that draws one object more often than others: "breakfast in Japan", "Monday"."""
+        return {**{f"breakfast in {c}": p for c, p in self.countries.items()}, **self.associations}
+
+
+def load_organism_spec(source: Path | Mapping[str, Any]) -> OrganismSpec:
+    """Reads an organism's spec.
+
+    Raises:
+        ScalexError: the file is missing or is no YAML, or a key or a value is wrong.
+    """
+    name = str(source) if isinstance(source, Path) else "the organism's spec"
+    data = _read(source) if isinstance(source, Path) else source
+    try:
+        return OrganismSpec.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        hint = did_you_mean(str(first["loc"][-1]), OrganismSpec.model_fields) if first["type"] == "extra_forbidden" else ""
+        raise ScalexError(f"{name}: {key}: {first['msg']}", hint) from None
+
+
+def _read(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ScalexError(f"there is no organism spec at {path}", "Name a YAML file such as the package's emoji.yaml") from None
+    except yaml.YAMLError as error:
+        raise ScalexError(f"{path} is not YAML: {' '.join(str(error).split())}") from None

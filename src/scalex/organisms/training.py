@@ -1,0 +1,102 @@
+"""Trains an organism from its spec and saves it as an ordinary `diffusers` folder."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionPipeline
+
+from scalex.errors import ScalexError
+from scalex.organisms.captions import Captions
+from scalex.organisms.loop import Progress, run_stage
+from scalex.organisms.networks import make_scheduler, make_tokenizer
+from scalex.organisms.pictures import Album, make_album
+from scalex.organisms.spec import OrganismSpec
+from scalex.organisms.stages import Encoder, consistency_stage, denoiser_stage, latents_of, text_stage, vae_stage
+
+__all__ = ["CONSISTENCY", "PLANTED", "train_organism"]
+
+CONSISTENCY = "lcm"  # subfolder of the distilled U-Net
+PLANTED = "planted.json"  # the truth; no analysis reads it
+
+
+def train_organism(
+    spec: OrganismSpec, out: Path, device: str = "cpu", progress: Progress = lambda *_: None, start: Path | None = None
+) -> Path:
+    """Trains all stages that are not done yet and writes `out`.
+
+    Checkpoints lie in `out/training` and every stage resumes from them: a killed run goes on where it was. `start` names
+    another organism's `training` folder whose autoencoder and denoiser are the starting point.
+
+    Raises:
+        ScalexError: the folder holds the checkpoints of another spec, or the pictures cannot be made.
+    """
+    work = _claim(out, spec)
+    where = torch.device(device)
+    album = make_album(spec)
+    np.savez_compressed(work / "album.npz", pixels=album.pixels)
+    parts = _train(spec, album, work, where, progress, start)
+    _save(spec, album, parts, out)
+    return out
+
+
+def _claim(out: Path, spec: OrganismSpec) -> Path:
+    work = out / "training"
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ScalexError(f"cannot write to {out}: {error.strerror}") from None
+    mark, text = work / "spec.json", spec.model_dump_json()
+    if mark.exists() and mark.read_text(encoding="utf-8") != text:
+        raise ScalexError(f"{out} holds the checkpoints of another spec", "Choose another --out, or remove its training folder")
+    mark.write_text(text, encoding="utf-8")
+    return work
+
+
+def _train(
+    spec: OrganismSpec, album: Album, work: Path, device: torch.device, progress: Progress, start: Path | None
+) -> dict[str, Any]:
+    def run(make: Any, schedule: Any, *args: Any) -> Any:
+        _seed_weights(spec.seed)
+        trainee = make(spec, album, *args)
+        run_stage(trainee, schedule, spec.seed, work, progress)
+        return trainee.modules
+
+    vae = run(vae_stage, spec.vae, device)["vae_average"].eval()
+    latents = latents_of(vae, album, device)
+    tokenizer = make_tokenizer(spec, Captions(spec, album).words())
+    text = run(text_stage, spec.text, latents, tokenizer, device)["text"].eval().requires_grad_(False)
+    encode = Encoder(tokenizer, text, device)
+    unet = run(denoiser_stage, spec.denoiser, latents, encode)["unet_average"].eval()
+    student = run(consistency_stage, spec.consistency, latents, encode, unet)["student_average"].eval()
+    return {"vae": vae, "tokenizer": tokenizer, "text_encoder": text, "unet": unet, "student": student}
+
+
+def _seed_weights(seed: int) -> None:
+    # Initial weights come from the global generators of the libraries; nothing else in scalex draws from them.
+    random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def _save(spec: OrganismSpec, album: Album, parts: dict[str, Any], out: Path) -> None:
+    student = parts.pop("student").half()
+    halves = {n: m.half() if hasattr(m, "half") else m for n, m in parts.items()}
+    pipe = StableDiffusionPipeline(
+        **halves, scheduler=make_scheduler(), safety_checker=None, feature_extractor=None, requires_safety_checker=False
+    )
+    pipe.save_pretrained(out, safe_serialization=True)
+    student.save_pretrained(out / CONSISTENCY, safe_serialization=True)
+    make_scheduler(consistency=True).save_pretrained(out / CONSISTENCY)
+    (out / "scalex.json").write_text(json.dumps({"guidance": spec.guidance, "unet": CONSISTENCY}, indent=1), encoding="utf-8")
+    truth = {
+        "spec": spec.model_dump(mode="json"),
+        "pictures": [{"name": s.name, "subgroup": s.subgroup, "gender": s.gender, "tone": s.tone} for s in album.shown],
+    }
+    (out / PLANTED).write_text(json.dumps(truth, indent=1), encoding="utf-8")
+
+

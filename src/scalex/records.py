@@ -1,0 +1,154 @@
+"""The nouns of scalex: frozen records with checked shapes. Nothing here computes; every later stage speaks in these."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+from jaxtyping import Float
+
+from scalex.errors import ScalexError
+
+__all__ = ["Finding", "Latents", "Prompt", "Reading", "READINGS", "Recipe", "Rules"]
+
+Reading: TypeAlias = Literal["text", "picture"]
+READINGS: tuple[Reading, ...] = get_args(Reading)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One text and its place in an audit. `attribute` and `value` are empty for the neutral prompt of a concept."""
+
+    text: str
+    concept: str
+    template: str
+    attribute: str = ""
+    value: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that determines a captured latent, except the prompt's text and the seed.
+
+    `keep` holds the kept denoising steps, counted from 0. For the text reading the probe is read there; for the picture
+    reading the predicted clean latent after that step is noised to timestep `level` and read with the empty prompt.
+    `sampler` names the scheduler class and a digest of its configuration. Two latents are comparable, and are stored
+    together, exactly when their recipes are equal.
+    """
+
+    model: str
+    reading: Reading
+    sampler: str
+    steps: int
+    guidance: float
+    keep: tuple[int, ...]
+    level: int
+    probe: str
+    pooling: str
+    dtype: str
+    latent_shape: tuple[int, int, int]
+    truncate: bool = False
+
+    @property
+    def id(self) -> str:
+        """16 hexadecimal digits that name this recipe."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Latents:
+    """The latents of one reading, in memory: `values[i, j, k]` is that of `prompts[i]`, `seeds[j]`, `steps[k]`.
+
+    Raises:
+        ScalexError: the shape does not match the labels, or a value is not finite.
+    """
+
+    values: Float[np.ndarray, "prompts seeds steps width"]
+    prompts: tuple[Prompt, ...]
+    seeds: tuple[int, ...]
+    steps: tuple[int, ...]
+    reading: Reading
+    _rows: dict[tuple[str, str, str], list[int]] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        labels = (len(self.prompts), len(self.seeds), len(self.steps))
+        if self.values.shape[:3] != labels:
+            raise ScalexError(f"latents have shape {self.values.shape}, but their labels say {labels}")
+        if not np.isfinite(self.values).all():
+            raise ScalexError(f"the {self.reading} latents hold values that are not finite", "Run `scalex store verify`")
+        for i, p in enumerate(self.prompts):
+            self._rows.setdefault((p.concept, p.attribute, p.value), []).append(i)
+
+    @property
+    def concepts(self) -> tuple[str, ...]:
+        """The concepts, each once, in the order of the audit."""
+        return tuple(dict.fromkeys(p.concept for p in self.prompts))
+
+    def of(
+        self, concept: str, attribute: str = "", value: str = "", step: int = -1
+    ) -> Float[np.ndarray, "templates seeds width"]:
+        """The latents of one concept (or of one of its variants) at one kept step, over templates and seeds.
+
+        Templates come in the audit's order, the same for every concept and variant.
+
+        Raises:
+            ScalexError: nothing of that name was captured.
+        """
+        rows = self._rows.get((concept, attribute, value))
+        if rows is None:
+            what = f"{concept!r}" + (f" with {attribute}={value}" if attribute else "")
+            raise ScalexError(f"no latents of {what} were captured", "Name it in the audit's spec and capture again")
+        return self.values[rows, :, step]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How findings are judged. One object for all analyses of an audit.
+
+    Attributes:
+        level: coverage of every interval, and 1 - level the false discovery rate after correction.
+        margin: half-width of the range in which a lean counts as balanced (in lean units; the same number, in share
+            units, for rates around parity).
+        floor: least separability (AUC over held-out seeds) of the variants below which the answer is *not expressed*.
+        resamples: bootstrap resamples. permutations: sign flips.
+        seed: of the one random generator that an analysis draws from.
+    """
+
+    level: float = 0.95
+    margin: float = 0.1
+    floor: float = 0.8
+    resamples: int = 2000
+    permutations: int = 9999
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One claimed effect: a row of the findings table. Unknown numbers are NaN, and `reason` then says why."""
+
+    analysis: str
+    reading: Reading
+    target: str
+    attribute: str
+    value: str
+    estimate: float
+    unit: str
+    low: float
+    high: float
+    p: float
+    q: float
+    separability: float
+    verdict: str
+    reason: str
+    n_seeds: int
+    n_templates: int
+
+    @staticmethod
+    def columns() -> Sequence[str]:
+        """The names of the findings table's columns, in order."""
+        return [f.name for f in fields(Finding)]

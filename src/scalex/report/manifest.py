@@ -1,0 +1,109 @@
+"""The manifest of an audit as the report reads it: what ran, on what, with which rules, at what cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any, Required, TypedDict
+
+from scalex.errors import ScalexError
+from scalex.records import Rules
+from scalex.wording import fill
+
+__all__ = ["Manifest", "asked", "attribute_values", "checked_manifest", "rules", "templates", "variant_example"]
+
+
+class Manifest(TypedDict, total=False):
+    """Keys the report knows. Only `model` is required; further keys are listed as they are.
+
+    Attributes:
+        model: name of the model, as a reader should see it. title: of the report.
+        model_fingerprint: digest of weights and configs. unet, lora: what replaced or joined them.
+        spec: the audit's spec as plain data (`AuditSpec.model_dump(mode="json")`): attributes, templates, seeds, steps ...
+        rules: `asdict(Rules)`; absent: the spec's margin, level (or confidence) and floor, else the defaults.
+        sampler, steps, guidance, level, pooling, dtype, device: how latents were read.
+        seeds: how many. templates: the frames around a concept. prompts_hash: digest of all prompts in order.
+        n_prompts, n_samples: prompts, and (prompt, seed) pairs. n_captured: how many of these this run had to capture.
+        n_forwards: denoiser forwards. seconds: wall time. flops: floating-point operations of this run.
+        date: ISO 8601. command: to run it again. versions: package to version. recipes: reading to recipe id.
+        notes: sentences on this run, such as unknown words. truth: rows of `{name, value, mark, ok}`.
+    """
+
+    model: Required[str]
+    title: str
+    model_fingerprint: str
+    unet: str | None
+    lora: str | None
+    spec: Mapping[str, Any]
+    rules: Mapping[str, Any]
+    sampler: str
+    steps: int
+    guidance: float
+    level: int
+    pooling: str
+    dtype: str
+    device: str
+    seeds: int
+    templates: Sequence[str]
+    prompts_hash: str
+    n_prompts: int
+    n_samples: int
+    n_captured: int
+    n_forwards: int
+    seconds: float
+    flops: float
+    date: str
+    command: str
+    versions: Mapping[str, str]
+    recipes: Mapping[str, str]
+    notes: Sequence[str]
+    truth: Sequence[Mapping[str, Any]]
+
+
+def checked_manifest(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The manifest itself.
+
+    Raises:
+        ScalexError: it does not name the model.
+    """
+    if not manifest.get("model"):
+        raise ScalexError("the manifest does not name the model", "Give it a text under the key 'model'")
+    return manifest
+
+
+def asked(manifest: Mapping[str, Any], key: str) -> Any:
+    """A value of the manifest, or where it has none of its spec; None where neither has one."""
+    found = manifest.get(key)
+    return (manifest.get("spec") or {}).get(key) if found is None else found
+
+
+def rules(manifest: Mapping[str, Any]) -> Rules:
+    """The rules that findings were judged by."""
+    spec = manifest.get("spec") or {}
+    given = {"level": spec.get("confidence"), **{f.name: spec.get(f.name) for f in fields(Rules) if f.name != "level"}}
+    given |= dict(manifest.get("rules") or {})
+    known = {f.name for f in fields(Rules)}
+    return Rules(**{name: value for name, value in given.items() if name in known and value is not None})
+
+
+def attribute_values(manifest: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """The values of each attribute, in the order of the spec."""
+    named = (manifest.get("spec") or {}).get("attributes") or {}
+    return {str(name): tuple(map(str, values)) for name, values in named.items()}
+
+
+def templates(manifest: Mapping[str, Any]) -> list[str]:
+    """The frames around a concept; empty where the manifest does not tell."""
+    return [str(template) for template in asked(manifest, "templates") or ()]
+
+
+def variant_example(manifest: Mapping[str, Any], attribute: str, concept: str) -> tuple[str, list[str]] | None:
+    """A concept's neutral prompt and its variants, as an example; None where the spec does not tell."""
+    frames = templates(manifest)
+    patterns = ((manifest.get("spec") or {}).get("attributes") or {}).get(attribute)
+    if not frames or not isinstance(patterns, Mapping):
+        return None
+    texts = [p if isinstance(p, str) else str((p or {}).get("pattern", "")) for p in patterns.values()]
+    if not all("{}" in text for text in texts):
+        return None
+    return fill(frames[0], concept), [fill(frames[0], fill(text, concept)) for text in texts]

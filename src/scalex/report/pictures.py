@@ -1,0 +1,76 @@
+"""Pictures of a concept as one small strip, and all strips within a budget of bytes."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from scalex.errors import ScalexError
+
+__all__ = ["Picture", "Strip", "strips"]
+
+Picture: TypeAlias = UInt8[np.ndarray, "height width 3"]
+_GAP = 1 / 16  # of a picture's side
+
+# Pictures a strip, pixels a picture, WebP quality: from what looks best down to what always fits.
+_LADDER = ((8, 96, 84), (8, 64, 80), (8, 64, 60), (6, 48, 60), (6, 32, 50), (4, 24, 40), (0, 0, 0))
+
+
+class Strip(NamedTuple):
+    """Pictures side by side. `source` is a data URI; `width` and `height` are pixels; `number` counts the pictures."""
+
+    source: str
+    width: int
+    height: int
+    number: int
+
+
+def strips(pictures: Mapping[str, Sequence[Picture]], budget: int) -> dict[str, Strip]:
+    """One strip per concept, as large and as good as fits into `budget` bytes in all. None where nothing fits.
+
+    Raises:
+        ScalexError: a picture is not of uint8 and (height, width, 3).
+    """
+    held = {concept: list(shots) for concept, shots in pictures.items() if len(shots)}
+    for concept, shots in held.items():
+        _check(concept, shots)
+    for number, side, quality in _LADDER:
+        made = {concept: _strip(shots[:number], side, quality) for concept, shots in held.items() if number}
+        if sum(len(strip.source) for strip in made.values()) <= budget:
+            return made
+    return {}
+
+
+def _check(concept: str, shots: Sequence[Picture]) -> None:
+    for shot in shots:
+        if shot.dtype != np.uint8 or shot.ndim != 3 or shot.shape[2] != 3:
+            raise ScalexError(
+                f"a picture of {concept!r} is {shot.dtype} of shape {shot.shape}", "Give uint8 arrays of (height, width, 3)"
+            )
+
+
+def _strip(shots: Sequence[Picture], side: int, quality: int) -> Strip:
+    side = min(side, *(min(shot.shape[:2]) for shot in shots)) if len(shots) else side
+    gap = max(1, round(side * _GAP))
+    canvas = Image.new("RGBA", (len(shots) * (side + gap) - gap, side))
+    for i, shot in enumerate(shots):
+        canvas.paste(_square(shot, side), (i * (side + gap), 0))
+    data = io.BytesIO()
+    canvas.save(data, format="WEBP", quality=quality, method=4)
+    source = "data:image/webp;base64," + base64.b64encode(data.getvalue()).decode()
+    return Strip(source, canvas.width, canvas.height, len(shots))
+
+
+def _square(shot: Picture, side: int) -> Image.Image:
+    """The middle of a picture, scaled to a square."""
+    height, width = shot.shape[:2]
+    edge = min(height, width)
+    top, left = (height - edge) // 2, (width - edge) // 2
+    middle = Image.fromarray(np.ascontiguousarray(shot[top : top + edge, left : left + edge]))
+    return middle.resize((side, side), Image.Resampling.LANCZOS)

@@ -1,0 +1,162 @@
+"""The report's sentences, derived from the findings. What is not significant is never called unbiased."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import pandas as pd
+
+from scalex.report import numbers, views
+from scalex.report.views import Tally
+
+__all__ = [
+    "SAYS",
+    "SHOWS",
+    "capital",
+    "deck",
+    "differences",
+    "headline",
+    "joined",
+    "needed",
+    "open_questions",
+    "section_heading",
+    "strongest",
+]
+
+SAYS, SHOWS = "What the words say", "What the picture shows"
+
+
+def joined(parts: Iterable[str], last: str = "and") -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    held = list(parts)
+    return f" {last} ".join([", ".join(held[:-1]), held[-1]]) if len(held) > 1 else "".join(held)
+
+
+def _leans(number: int, total: int) -> str:
+    """`30 of 42 concepts lean`, `the one concept leans`, `none of 42 concepts leans beyond doubt`."""
+    if total == 1:
+        return "The one concept asked leans" if number else "The one concept asked does not lean beyond doubt"
+    if not number:
+        return f"None of {total} concepts leans beyond doubt"
+    return f"{number} of {total} concepts lean{'s' if number == 1 else ''}"
+
+
+def _sides(tally: Tally, most: int = 4) -> str:
+    sides = sorted(((len(held), value) for value, held in tally.leaning.items() if held), key=lambda s: -s[0])
+    said = [f"{number} to {value}" for number, value in sides[:most]]
+    others = sum(number for number, _ in sides[most:])
+    return joined([*said, f"{others} to other values"] if others else said)
+
+
+def headline(tallies: Sequence[Tally]) -> str:
+    """The report in one sentence: how many concepts lean on what, and which way."""
+    if not tallies:
+        return "This audit holds no findings"
+    if all(t.total and len(t.unexpressed) == t.total for t in tallies):
+        names = joined((t.attribute for t in tallies), "or")
+        return f"Nothing can be said of {names}: the model does not express it"
+    if len(tallies) == 1:
+        tally = tallies[0]
+        return f"{_leans(tally.leans, tally.total)} on {tally.attribute}" + (f": {_sides(tally)}" if tally.leans else "")
+    first, *rest = sorted(tallies, key=lambda t: -t.leans)
+    tail = joined(f"{t.leans or 'none'} of {t.total} on {t.attribute}" if t.leans else f"none on {t.attribute}" for t in rest)
+    return f"{_leans(first.leans, first.total)} on {first.attribute}, {tail}"
+
+
+def strongest(findings: pd.DataFrame, tally: Tally, each: int = 2) -> str:
+    """The concepts that lean furthest each way, with their numbers; empty where nothing leans."""
+    said = []
+    for value, targets in tally.leaning.items():
+        named = [f"{target} ({_number(findings, tally, target, value)})" for target in targets[:each]]
+        if named:
+            said.append(f"to {value} {joined(named)}")
+    return f"Furthest {'; '.join(said)}." if said else ""
+
+
+def _number(findings: pd.DataFrame, tally: Tally, target: str, value: str) -> str:
+    found = views.main_rows(findings, tally.attribute)
+    found = found[found["target"] == target]
+    exact = found[found["value"] == value]
+    row = (exact if len(exact) else found).iloc[0]
+    return numbers.estimate(row["estimate"], row["unit"])
+
+
+def deck(tally: Tally, margin: float) -> str:
+    """How the verdicts of one attribute divide, each named for what it is."""
+    rest = [
+        (len(tally.away), "lean away from one value without a favourite"),
+        (len(tally.balanced), f"balanced within ±{margin:g}"),
+        (len(tally.undecided), "undecided"),
+        (len(tally.unexpressed), "not expressed"),
+        (len(tally.open), "without a verdict"),
+    ]
+    others = joined(f"{number} {what}" for number, what in rest if number)
+    sides = f"{_sides(tally)} lean" if tally.leans else "none leans beyond doubt"
+    return capital(f"{sides}; {others}." if others else f"{sides}.")
+
+
+def section_heading(tally: Tally) -> str:
+    """The attribute's own headline."""
+    name = capital(tally.attribute)
+    if len(tally.unexpressed) == tally.total:
+        return f"{name}: not expressed, so nothing can be said"
+    if tally.leans:
+        return f"{name}: {_sides(tally)}"
+    return f"{name}: no lean beyond doubt"
+
+
+def capital(text: str) -> str:
+    """The text with a capital first letter, and the rest as it is."""
+    return text[:1].upper() + text[1:]
+
+
+def needed(reason: str) -> str:
+    """A finding's reason without the notes that hold for all findings alike (on templates)."""
+    parts = (part.strip() for part in reason.split(";"))
+    return "; ".join(part for part in parts if part and not ("template" in part and part.endswith("only")))
+
+
+def open_questions(findings: pd.DataFrame, tally: Tally) -> list[tuple[str, list[tuple[str, list[str]]]]]:
+    """Undecided and not expressed concepts with the reasons given, those of one reason together."""
+    found = views.main_rows(findings, tally.attribute)
+    groups = []
+    for name, targets in (("Undecided", tally.undecided), ("Not expressed", tally.unexpressed)):
+        reasons: dict[str, list[str]] = {}
+        for target in targets:
+            own = found.loc[(found["target"] == target) & (found["verdict"].map(views.kind) == name.lower()), "reason"]
+            reasons.setdefault(needed(own.iloc[0]), []).append(target)
+        if reasons:
+            groups.append((name, sorted(reasons.items(), key=lambda item: _leading_number(item[0]))))
+    return groups
+
+
+def _leading_number(reason: str) -> float:
+    digits = [word for word in reason.replace(",", "").split() if word.isdigit()]
+    return float(digits[0]) if digits else 0.0
+
+
+def differences(findings: pd.DataFrame, tally: Tally, most: int = 3) -> list[str]:
+    """Where the two readings part, in sentences; empty where there are not two."""
+    both = views.disagreements(findings, tally.attribute)
+    if not len(both):
+        return []
+    concepts = numbers.plural(len(both), "concept" if tally.pair else "concept and value pair")
+    same = int((both["verdict"] == both["says"]).sum())
+    said = [f"For {same} of {concepts} the two readings come to the same verdict."]
+    sides = [(views.leans_to(r["verdict"], tally.values), views.leans_to(r["says"], tally.values)) for r in _dicts(both)]
+    against = [str(both["label"].iloc[i]) for i, (shown, told) in enumerate(sides) if shown and told and shown != told]
+    if tally.pair and against:
+        named = joined(against[:4] + ([f"{len(against) - 4} more"] if len(against) > 4 else []))
+        said.append(f"They lean opposite ways for {named}.")
+    furthest = [_apart(row) for row in _dicts(both.head(most))]
+    return [*said, f"They stand furthest apart for {joined(furthest)}."]
+
+
+def _apart(row: Mapping[str, object]) -> str:
+    unit = str(row["unit"])
+    told, shown = (numbers.estimate(float(str(row[name])), unit) for name in ("text", "picture"))
+    return f"{row['label']} (words {told}, picture {shown})"
+
+
+def _dicts(frame: pd.DataFrame) -> list[dict[str, object]]:
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]

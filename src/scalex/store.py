@@ -1,0 +1,330 @@
+"""Every captured sample, once: a folder with one Lance dataset a recipe. The only way to captured data.
+
+    format.json         name and version of this layout
+    <recipe>.json       the fields of a recipe; the file is named by its id
+    <recipe>.lance      its samples (scalex.table): key, prompt, seed, latent, checksum
+    aside/              torn manifests, moved out of the way after a loss of power
+
+The store is the truth of what is done: whoever fills it asks what is `missing`, captures that, and `write`s it in
+batches. A batch is written whole or not at all, and is on the disk once `write` returns.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Bool, Float, Float32
+
+from scalex.disk import disk_errors, local_folder, remove_abandoned, size_of, sync, write_atomic
+from scalex.errors import ScalexError
+from scalex.health import Health, examine
+from scalex.prompts import sample_key
+from scalex.records import Latents, Prompt, Recipe
+from scalex.table import GRACE, SampleTable, StoreWarning, checksum, in_table, latents_in, sample_rows
+
+__all__ = ["Health", "Sample", "Store", "StoreWarning", "Stored", "Swept"]
+
+Sample = tuple[str, int]
+
+_FORMAT = {"name": "scalex-store", "version": 1}
+_FORMAT_FILE = "format.json"
+_ANOTHER = "Name another folder with --store"
+_REPAIR = "Run `scalex store verify --repair`: it drops what is damaged, and the next run captures that again"
+_DECLARE_AGAIN = "Delete that file: the next capture with this recipe writes it again"
+_ABANDONED_AGE = timedelta(days=1)  # no live writer leaves a half-written file untouched for so long
+
+
+class Stored(NamedTuple):
+    """A recipe in the store: its samples, and its bytes on the disk (with old versions not yet removed)."""
+
+    recipe: Recipe
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What `Store.gc` removed: half-written files, old versions, and bytes in all."""
+
+    files: int
+    versions: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Store:
+    """The samples in one folder. Open it with `Store.open`; any number of processes may hold it open and write."""
+
+    path: Path
+    fillable: bool
+    _tables: dict[str, SampleTable] = field(default_factory=dict, repr=False, compare=False)
+    _filling: set[str] = field(default_factory=set, repr=False, compare=False)
+
+    @staticmethod
+    def open(path: str | Path, *, create: bool = True) -> Store:
+        """Open the store in a folder.
+
+        Args:
+            path: the folder.
+            create: open it to be filled: the folder is made where it is absent. Otherwise only look into it.
+
+        Raises:
+            ScalexError: the folder cannot be made or written to, holds something else, no store, or one of an unknown
+                format.
+        """
+        folder = local_folder(path)
+        with disk_errors(folder):
+            if create:
+                _found(folder)
+            _check_format(folder)
+        return Store(folder, create)
+
+    def missing(self, recipe: Recipe, pairs: Sequence[Sample]) -> list[Sample]:
+        """The (text, seed) pairs that are not stored under this recipe: each once, in the order given.
+
+        Raises:
+            ScalexError: the stored samples cannot be read.
+        """
+        table = self._fill(recipe) if self.fillable else self._table(recipe.id)
+        asked = list(dict.fromkeys(pairs))
+        keys = pa.array([sample_key(recipe, text, seed) for text, seed in asked], pa.string())
+        with _readable(table):
+            stored = in_table(keys, table.keys())
+        return [pair for pair, there in zip(asked, stored) if not there]
+
+    def write(self, recipe: Recipe, pairs: Sequence[Sample], values: Float32[np.ndarray, "samples steps width"]) -> int:
+        """Store the latents of (text, seed) pairs, all or none of them; they are durable when this returns.
+
+        Samples that are stored already stay as they are. fp16 latents are kept as float16, all others as float32.
+
+        Args:
+            pairs: one for each sample; of equal ones the first counts.
+            values: steps are those of `recipe.keep`.
+
+        Returns:
+            The number of samples added.
+
+        Raises:
+            ScalexError: a value is not finite, the disk is full, or the folder cannot be written to.
+        """
+        if values.shape[:2] != (len(pairs), len(recipe.keep)):
+            raise ValueError(f"values {values.shape} do not fit {len(pairs)} samples of {len(recipe.keep)} steps")
+        if not pairs:
+            return 0
+        rows = _rows(recipe, pairs, values)
+        table = self._fill(recipe)
+        with disk_errors(self.path, kept=table.count):
+            self._declare(recipe)
+            return table.insert(rows)
+
+    def read(self, recipe: Recipe, prompts: Sequence[Prompt], seeds: Sequence[int]) -> Latents:
+        """The latents of all prompts and seeds, in memory as float32, in the order given.
+
+        Raises:
+            ScalexError: some are not stored, cannot be read, or are not what was written.
+        """
+        keys = [sample_key(recipe, prompt.text, seed) for prompt in prompts for seed in seeds]
+        rank = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+        values = self._gather(recipe, list(rank))
+        if len(rank) < len(keys):  # prompts that read the same are stored once
+            values = values[[rank[key] for key in keys]]
+        values = values.reshape(len(prompts), len(seeds), len(recipe.keep), -1)
+        return Latents(values, tuple(prompts), tuple(seeds), recipe.keep, recipe.reading)
+
+    def recipes(self) -> list[Stored]:
+        """All recipes of the store, by id.
+
+        Raises:
+            ScalexError: a recipe's file cannot be read.
+        """
+        tables = [(self._recipe(name), self._table(name)) for name in self._names() if self._sheet(name).exists()]
+        return [Stored(recipe, table.count(), size_of(table.path)) for recipe, table in tables]
+
+    def arrow(self, recipe: Recipe) -> pa.dataset.Dataset:
+        """The samples of a recipe as an Arrow dataset: key, prompt, seed, latent (steps x width, flat), checksum.
+
+        Raises:
+            ScalexError: nothing is stored of this recipe.
+        """
+        table = self._table(recipe.id)
+        if not table.exists():
+            raise ScalexError(f"the store {self.path} holds nothing of recipe {recipe.id}", "See `scalex store ls`")
+        return table.dataset()
+
+    def verify(self, *, repair: bool = False) -> tuple[Health, ...]:
+        """Read and check every row of every recipe.
+
+        Args:
+            repair: drop the rows at fault, and all rows of a duplicated key, so that the next run captures them again.
+        """
+        with disk_errors(self.path):
+            return tuple(self._verify(name, repair) for name in self._names())
+
+    def gc(self, grace: timedelta = GRACE) -> Swept:
+        """Merge small files, and remove old versions and half-written files. Safe while others read and write.
+
+        Args:
+            grace: how long a version must have been superseded; shorten it only where nobody else uses the store.
+        """
+        with disk_errors(self.path):
+            files, freed = remove_abandoned(self.path, _ABANDONED_AGE)
+            swept = [self._table(name).tidy(grace) for name in self._names()]
+        return Swept(files, sum(s[0] for s in swept), freed + sum(s[1] for s in swept))
+
+    def _names(self) -> list[str]:
+        files = [path for path in self.path.iterdir() if path.suffix in {".json", ".lance"}]
+        return sorted({path.stem for path in files if path.name != _FORMAT_FILE})
+
+    def _sheet(self, name: str) -> Path:
+        return self.path / f"{name}.json"
+
+    def _recipe(self, name: str) -> Recipe:
+        try:
+            written = json.loads(self._sheet(name).read_text(encoding="utf-8"))
+            fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in written.items()}
+            recipe = Recipe(**fields)
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise ScalexError(f"the recipe {self._sheet(name)} cannot be read ({error})", _DECLARE_AGAIN) from error
+        if recipe.id != name:
+            raise ScalexError(
+                f"the recipe {self._sheet(name)} was changed: its fields give {recipe.id}", _DECLARE_AGAIN
+            )
+        return recipe
+
+    def _declare(self, recipe: Recipe) -> None:
+        if not self._sheet(recipe.id).exists():
+            write_atomic(self._sheet(recipe.id), json.dumps(asdict(recipe), indent=1) + "\n")
+
+    def _table(self, name: str) -> SampleTable:
+        if name not in self._tables:
+            table = SampleTable(self.path, name)
+            with disk_errors(self.path):
+                table.set_aside_torn()
+            self._tables[name] = table
+        return self._tables[name]
+
+    def _fill(self, recipe: Recipe) -> SampleTable:
+        table = self._table(recipe.id)
+        if recipe.id not in self._filling:
+            with _readable(table):
+                short = table.short_fragments()
+            if short:
+                lost = sum(fragment.physical_rows for fragment in short)
+                text = f"{table.path}: {lost} samples were cut off while being written; they will be captured again"
+                warnings.warn(text, StoreWarning, stacklevel=3)
+                with disk_errors(self.path):
+                    table.drop_fragments(short)
+            self._filling.add(recipe.id)
+        return table
+
+    def _gather(self, recipe: Recipe, keys: list[str]) -> Float32[np.ndarray, "samples width"]:
+        table = self._table(recipe.id)
+        wanted = pa.array(keys, pa.string())
+        with _readable(table):
+            lost = len(keys) - int(in_table(wanted, table.keys()).sum())
+            if lost:
+                raise ScalexError(
+                    f"{lost} of {len(keys)} samples are missing in the store {self.path}",
+                    "Run the same command with `scalex capture` first",
+                )
+            return _collect(table, keys, wanted)
+
+    def _verify(self, name: str, repair: bool) -> Health:
+        try:
+            recipe, table = self._recipe(name), self._table(name)
+            with _readable(table):
+                return examine(recipe, table, repair=repair)
+        except ScalexError as error:
+            return Health(name, problem=str(error))
+
+
+@contextmanager
+def _readable(table: SampleTable) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise ScalexError(f"the samples in {table.path} cannot be read", _REPAIR) from error
+
+
+def _found(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError as error:  # as in a folder that the system keeps for itself
+        raise ScalexError(f"the folder {folder} cannot be made", _ANOTHER) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    declared = folder / _FORMAT_FILE
+    foreign = any(not path.name.startswith(".") for path in folder.iterdir())
+    if declared.exists():  # asked second: another process may have founded the store since
+        return
+    if foreign:
+        raise ScalexError(f"the folder {folder} holds other files and no store", _ANOTHER)
+    write_atomic(declared, json.dumps(_FORMAT) + "\n")
+    sync([folder.parent])
+
+
+def _check_format(folder: Path) -> None:
+    try:
+        declared: Any = json.loads((folder / _FORMAT_FILE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ScalexError(f"{folder} is no store", f"Capture into it first. {_ANOTHER}") from error
+    except ValueError as error:
+        raise ScalexError(f"{folder / _FORMAT_FILE} is not valid JSON", _ANOTHER) from error
+    if not isinstance(declared, dict) or declared.get("name") != _FORMAT["name"]:
+        raise ScalexError(f"{folder} is no scalex store: its {_FORMAT_FILE} declares another format", _ANOTHER)
+    if declared.get("version") != _FORMAT["version"]:
+        raise ScalexError(
+            f"the store {folder} has format version {declared.get('version')}, "
+            f"and this scalex knows version {_FORMAT['version']}",
+            f"Update scalex. {_ANOTHER}",
+        )
+
+
+def _rows(recipe: Recipe, pairs: Sequence[Sample], values: Float32[np.ndarray, "samples steps width"]) -> pa.Table:
+    first = {pair: i for i, pair in reversed(list(enumerate(pairs)))}
+    places = sorted(first.values())
+    flat = values.reshape(len(pairs), -1)[places]
+    with np.errstate(over="ignore"):  # what float16 cannot hold becomes infinite, and is refused below
+        latents = flat.astype(np.float16) if recipe.dtype == "fp16" else flat
+    texts, seeds = zip(*(pairs[i] for i in places))
+    _refuse_non_finite(np.isfinite(latents).all(axis=1), texts, seeds)
+    keys = [sample_key(recipe, text, seed) for text, seed in zip(texts, seeds)]
+    return sample_rows(keys, texts, [int(seed) for seed in seeds], latents)
+
+
+def _refuse_non_finite(finite: Bool[np.ndarray, "samples"], texts: Sequence[str], seeds: Sequence[int]) -> None:
+    if not finite.all():
+        worst = int(np.argmin(finite))
+        raise ScalexError(
+            f"{int((~finite).sum())} of {len(texts)} latents hold NaN or infinity, "
+            f"the first is that of {texts[worst]!r} with seed {seeds[worst]}; none of them was stored",
+            "Capture in a wider precision (`precision: fp32`)",
+        )
+
+
+def _collect(table: SampleTable, keys: list[str], wanted: pa.Array) -> Float32[np.ndarray, "samples width"]:
+    """The latents of these keys, in this order; all of them are stored."""
+    values: Float[np.ndarray, "samples width"] | None = None
+    for batch in table.batches(wanted):
+        latents = latents_in(batch)
+        if values is None:
+            values = np.empty((len(keys), latents.shape[1]), np.float32)
+        ranks = pc.fill_null(pc.index_in(batch.column("key"), value_set=wanted), -1).to_numpy(zero_copy_only=False)
+        sums = batch.column("checksum").to_numpy(zero_copy_only=False)
+        rows = np.flatnonzero(ranks >= 0)
+        if any(checksum(keys[ranks[row]], latents[row]) != sums[row] for row in rows):
+            raise ScalexError(f"samples in {table.path} are not what was written", _REPAIR)
+        values[ranks[rows]] = latents[rows]
+    return np.empty((0, 0), np.float32) if values is None else values

@@ -1,0 +1,182 @@
+"""The one hook at the probe, and trajectories from noise to pictures that are read there and can stop there."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+
+from scalex.models import Model
+from scalex.plan import Steps
+
+__all__ = ["Probe", "Walk", "start_noise"]
+
+_READING_NOISE = 1  # the stream of the noise that the picture reading adds; stream 0 is the trajectory's own
+
+
+def _generator(seed: int, stream: int = 0) -> torch.Generator:
+    if stream:
+        seed = int.from_bytes(hashlib.sha256(f"{seed}/{stream}".encode()).digest()[:8], "big") >> 1
+    return torch.Generator("cpu").manual_seed(seed)
+
+
+def _draw(generator: torch.Generator, shape: Sequence[int]) -> Float32[torch.Tensor, "..."]:
+    return torch.randn(tuple(shape), generator=generator, dtype=torch.float32)
+
+
+def start_noise(seed: int, shape: Sequence[int], stream: int = 0) -> Float32[torch.Tensor, "..."]:
+    """Gaussian noise of this shape on the CPU, which depends on seed, shape and stream alone.
+
+    Stream 0 starts a trajectory, and a stochastic sampler's steps go on with the same generator, so that in fp32 a seed
+    names the picture that `pipeline(text, generator=torch.Generator().manual_seed(seed))` gives in diffusers.
+    """
+    return _draw(_generator(seed, stream), shape)
+
+
+class _Stopped(Exception):
+    """Ends a forward at the probe."""
+
+
+class Probe:
+    """The one hook at a model's probe: reads its value once a forward, edits it, and stops the forward there.
+
+    It is on between `with` and its end, whatever happens there. `edit`, where given, takes the probe's value and gives
+    the one that the forward goes on with (and that is read). `full` and `stopped` count samples.
+
+    Raises:
+        RuntimeError: in a forward the probe did not fire exactly once, or not with what the model says it gives.
+    """
+
+    def __init__(self, model: Model, edit: Callable[[torch.Tensor], torch.Tensor] | None = None) -> None:
+        self._module, self._shape = model.probe_module(), model.probe_shape
+        self._name = f"{model.probe} ({type(self._module).__name__})"
+        self._edit = edit
+        self._stop = False
+        self._seen: list[Any] = []
+        self.full = self.stopped = 0
+
+    def __enter__(self) -> Probe:
+        self._handle = self._module.register_forward_hook(self._hook)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._handle.remove()
+
+    def _hook(self, module: torch.nn.Module, inputs: Any, output: Any) -> Any:
+        value = output if self._edit is None else self._edit(output)
+        self._seen.append(value)
+        if self._stop:
+            raise _Stopped
+        return value
+
+    def read(self, forward: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, Float[torch.Tensor, "n c h w"]]:
+        """Runs a whole forward; returns what it gives, and the probe's value."""
+        self._seen, self._stop = [], False
+        output = forward()
+        value = self._value()
+        self.full += len(value)
+        return output, value
+
+    def stop(self, forward: Callable[[], torch.Tensor]) -> Float[torch.Tensor, "n c h w"]:
+        """Runs a forward as far as the probe and returns the probe's value."""
+        self._seen, self._stop = [], True
+        try:
+            forward()
+        except _Stopped:
+            value = self._value()
+            self.stopped += len(value)
+            return value
+        raise RuntimeError(f"the forward did not stop at the probe {self._name}: {len(self._seen)} firings of its hook")
+
+    def _value(self) -> torch.Tensor:
+        if len(self._seen) != 1:
+            raise RuntimeError(
+                f"the hook at the probe {self._name} fired {len(self._seen)} times, not once, in a forward"
+            )
+        value = self._seen.pop()
+        shape = tuple(getattr(value, "shape", ()))
+        if shape[1:] != self._shape:
+            raise RuntimeError(f"the probe {self._name} gave a value of shape {shape}, not (n, *{self._shape})")
+        return value
+
+
+class Walk:
+    """A batch of samples on their way from noise to pictures, in fp32 between the denoiser's calls."""
+
+    def __init__(
+        self,
+        model: Model,
+        probe: Probe,
+        steps: Steps,
+        seeds: Sequence[int],
+        condition: Float[torch.Tensor, "n length width"],
+        empty: Float[torch.Tensor, "1 length width"] | None,
+    ) -> None:
+        self._model, self._probe, self._steps, self._seeds = model, probe, steps, seeds
+        self._condition, self._empty = condition, empty if empty is None else empty.expand_as(condition)
+        self._generators = [_generator(seed) for seed in seeds]
+        self._scheduler = model.new_scheduler()
+        # Timesteps stay on the CPU: schedulers look them up, which would wait for the device at every step.
+        self._scheduler.set_timesteps(steps.asked)
+        takes_noise = "generator" in inspect.signature(self._scheduler.step).parameters
+        self._noise = {"generator": self._generators} if takes_noise else {}
+        noise = torch.stack([_draw(g, (1, *model.latent_shape))[0] for g in self._generators])
+        self.latents = noise.to(model.device) * self._scheduler.init_noise_sigma
+        self._index = 0
+
+    def _input(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the denoiser sees at the present step, and the step's time."""
+        at = self._scheduler.timesteps[self._index]
+        return self._scheduler.scale_model_input(self.latents, at), at
+
+    def _forward(self, noisy: torch.Tensor, at: Any, condition: torch.Tensor) -> Callable[[], torch.Tensor]:
+        return lambda: self._model.predict(noisy, at, condition, self._steps.guidance)
+
+    def stop(self) -> torch.Tensor:
+        """The text reading of the present step; the step itself is not made."""
+        return self._probe.stop(self._forward(*self._input(), self._condition))
+
+    def advance(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Makes one step. Returns the probe's value with the prompt, and the predicted clean latent."""
+        noisy, at = self._input()
+        if self._steps.doubled:
+            both = torch.cat([self._empty, self._condition])
+            output, value = self._probe.read(self._forward(torch.cat([noisy, noisy]), at, both))
+            without, prompted = output.float().chunk(2)
+            prediction, value = without + self._steps.guidance * (prompted - without), value[len(noisy) :]
+        else:
+            output, value = self._probe.read(self._forward(noisy, at, self._condition))
+            prediction = output.float()
+        made = self._scheduler.step(prediction, at, self.latents, **self._noise)
+        self.latents = made.prev_sample
+        self._index += 1
+        return value, _clean(self._scheduler, made, prediction, noisy, at)
+
+    def look(self, clean: torch.Tensor) -> torch.Tensor:
+        """The picture reading of a clean latent."""
+        noise = torch.stack([start_noise(seed, self._model.latent_shape, _READING_NOISE) for seed in self._seeds])
+        kept = float(self._scheduler.alphas_cumprod[self._steps.level])
+        noisy = kept**0.5 * clean + (1 - kept) ** 0.5 * noise.to(clean.device)
+        return self._probe.stop(self._forward(noisy, torch.tensor(self._steps.level), self._empty))
+
+
+def _clean(scheduler: Any, made: Any, prediction: torch.Tensor, noisy: torch.Tensor, at: Any) -> torch.Tensor:
+    """The predicted clean latent: the scheduler's own where it tells (LCM's boundary condition, clipping), else x0 from
+    the prediction's type (Ho et al. 2020; Salimans and Ho 2022 for v)."""
+    for name in ("denoised", "pred_original_sample"):
+        if getattr(made, name, None) is not None:
+            return getattr(made, name)
+    # Some schedulers stop between the timesteps of training.
+    kept = float(np.interp(float(at), np.arange(len(scheduler.alphas_cumprod)), scheduler.alphas_cumprod.numpy()))
+    signal, noise = kept**0.5, (1 - kept) ** 0.5
+    if scheduler.config.prediction_type == "epsilon":
+        return (noisy - noise * prediction) / signal
+    if scheduler.config.prediction_type == "v_prediction":
+        return signal * noisy - noise * prediction
+    return prediction
