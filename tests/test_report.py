@@ -15,7 +15,10 @@ PEOPLE = (
     "librarian secretary plumber dancer soldier florist baker engineer professor cleaner butcher cashier lawyer surgeon poet "
     "athlete king magician guard runner climber gardener tailor welder vampire"
 ).split()
-SPEC = {"gender": {"man": "man {}", "woman": "woman {}"}, "tone": {"light": "{} with light skin", "dark": "{} with dark skin"}}
+SPEC = {
+    "gender": {"man": "man {}", "woman": "woman {}"},
+    "tone": {"light": "{} with light skin", "dark": "{} with dark skin"},
+}
 
 
 def verdict(estimate: float, half: float, neutral: float, values: Sequence[str]) -> tuple[str, str]:
@@ -49,7 +52,9 @@ def of_rates(target: str, attribute: str, share: float, half: float) -> list[Fin
     found = []
     for value, at in zip(values, (1 - share, share)):
         numbers = {"estimate": at, "low": max(0.0, at - half), "high": min(1.0, at + half), "p": 0.01, "q": 0.02}
-        found.append(finding("rates", "picture", target, attribute, value, **numbers, unit="share", verdict=said, reason=why))
+        found.append(
+            finding("rates", "picture", target, attribute, value, **numbers, unit="share", verdict=said, reason=why)
+        )
     return found
 
 
@@ -63,7 +68,9 @@ def unexpressed(target: str, attribute: str, reading: str) -> list[Finding]:
     return rows
 
 
-def synthetic(targets: Sequence[str] = PEOPLE, attributes: Sequence[str] = ("gender", "tone"), seed: int = 0) -> pd.DataFrame:
+def synthetic(
+    targets: Sequence[str] = PEOPLE, attributes: Sequence[str] = ("gender", "tone"), seed: int = 0
+) -> pd.DataFrame:
     """Findings of both analyses and readings, with every verdict, as a spread of planted shares would give them."""
     rng = np.random.default_rng(seed)
     found: list[Finding] = []
@@ -82,18 +89,46 @@ def synthetic(targets: Sequence[str] = PEOPLE, attributes: Sequence[str] = ("gen
     return pd.DataFrame(found, columns=list(Finding.columns()))
 
 
-def many_valued(targets: Sequence[str] = PEOPLE[:12], values: Sequence[str] = ("young", "adult", "old"), seed: int = 1) -> pd.DataFrame:
+def many_valued(
+    targets: Sequence[str] = PEOPLE[:12], values: Sequence[str] = ("young", "adult", "old"), seed: int = 1
+) -> pd.DataFrame:
     """Weights and shares of an attribute with several values."""
     rng = np.random.default_rng(seed)
     found: list[Finding] = []
     parity = 1 / len(values)
     for target in targets:
         shares = rng.dirichlet(np.full(len(values), 1.5))
-        for analysis, reading, unit in (("defaults", "text", "weight"), ("defaults", "picture", "weight"), ("rates", "picture", "share")):
+        for analysis, reading, unit in (
+            ("defaults", "text", "weight"),
+            ("defaults", "picture", "weight"),
+            ("rates", "picture", "share"),
+        ):
             for value, share in zip(values, shares):
                 at = float(np.clip(share + rng.normal(0, 0.04), 0, 1))
                 half = float(rng.uniform(0.05, 0.15))
-                said = "undecided" if abs(at - parity) < half else ("leans to " if at > parity else "leans away from ") + value
-                numbers = {"estimate": at, "low": max(0.0, at - half), "high": min(1.0, at + half), "p": 0.02, "q": 0.03}
-                found.append(finding(analysis, reading, target, "age", value, **numbers, unit=unit, verdict=said, reason="residual 0.21 of the variants' spread"))
+                said = (
+                    "undecided"
+                    if abs(at - parity) < half
+                    else ("leans to " if at > parity else "leans away from ") + value
+                )
+                numbers = {
+                    "estimate": at,
+                    "low": max(0.0, at - half),
+                    "high": min(1.0, at + half),
+                    "p": 0.02,
+                    "q": 0.03,
+                }
+                found.append(
+                    finding(
+                        analysis,
+                        reading,
+                        target,
+                        "age",
+                        value,
+                        **numbers,
+                        unit=unit,
+                        verdict=said,
+                        reason="residual 0.21 of the variants' spread",
+                    )
+                )
     return pd.DataFrame(found, columns=list(Finding.columns()))

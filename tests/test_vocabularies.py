@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,7 +97,7 @@ def test_unknown_names_say_the_nearest() -> None:
         "there is no vocabulary 'profesion'. Did you mean 'professions'? "
         "Vocabularies: adjectives, countries, identities, objects, professions"
     )
-    with pytest.raises(ScalexError, match="no attribute preset 'zzz'. Presets: age, gender, tone$"):
+    with pytest.raises(ScalexError, match=r"no attribute preset 'zzz'. Presets: age, gender, tone$"):
         vocabularies.preset("zzz")
 
 
@@ -112,6 +113,7 @@ def third_party(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     (info / "entry_points.txt").write_text(f"[{vocabularies.ENTRY_POINTS}]\ntheirs = their_words\n")
     monkeypatch.syspath_prepend(tmp_path)
     yield package
+    sys.modules.pop("their_words", None)  # so that the next test finds its own
 
 
 HEADER = "description: Theirs.\nsource: theirs\nlicence: MIT\n"
@@ -136,7 +138,10 @@ def test_another_package_cannot_change_ours(third_party: Path) -> None:
         (HEADER + "words: [no, yes]\n", "birds.yaml holds False, which YAML does not read as text. Put it in quotes"),
         (HEADER + "words: [owl, owl]\n", "birds.yaml holds more than once: owl. Remove the repeats"),
         (HEADER, "birds.yaml lacks words. Complete it as `scalex.vocabularies` describes"),
-        ("[owl]", "birds.yaml lacks description, source, licence, words. Complete it as `scalex.vocabularies` describes"),
+        (
+            "[owl]",
+            "birds.yaml lacks description, source, licence, words. Complete it as `scalex.vocabularies` describes",
+        ),
     ],
 )
 def test_a_broken_vocabulary_says_so(third_party: Path, content: str, message: str) -> None:
@@ -163,7 +168,7 @@ def test_professions_cover_dalleval(reference: Path) -> None:
 def test_identities_avoid_dispreferred_words(reference: Path) -> None:
     axes = json.loads((reference / "holisticbias_descriptors.json").read_text())
     entries = [e for groups in axes.values() for group in groups.values() for e in group if isinstance(e, dict)]
-    avoided = {e["descriptor"].casefold() for e in entries if e["preference"] in {"dispreferred", "polarizing"}}
+    avoided = {e["descriptor"].casefold() for e in entries if e.get("preference") in {"dispreferred", "polarizing"}}
     assert len(avoided) > 30
     words = [w.casefold() for w in vocabularies.load("identities")]
     assert not [w for w in words if w in avoided or w.removesuffix(" person") in avoided]

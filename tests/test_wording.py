@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scalex.wording import article, did_you_mean, doubles_article, fill, put_for_noun, tidy
@@ -17,7 +17,7 @@ an uninvited guest, an unidentified man, an unimportant man, an unironic laugh, 
 a user, a useful tool, a usual day, an usher, a utility worker, a utensil, an utter fool, a urologist, a urinal
 an urban planner, an urchin, an ugly duckling, an umpire, an underwater camera, an Uzbek person, an Uber driver
 a European, a eunuch, a ewe, an Ewok, a Ugandan, a Ukrainian person, a ukulele, a Uruguayan, a Uyghur person
-a one-eyed cat, a once-famous singer, a onesie, an onerous task, an oncologist, a Oaxacan, a ouija board, an oil rig worker
+a one-eyed cat, a once-famous singer, a onesie, an onerous task, an oncologist, a Oaxacan, a ouija board, an oil rig
 an yttrium lamp, a YouTuber, an iPhone, an e-mail, an F-16, an X-ray, a T-shirt, a U-turn, an R2-D2, a yo-yo
 an MRI technician, a TV presenter, a UFO, a DJ, an HR manager, a UX designer, an IT specialist, an FBI agent, an SUV
 an LGBTQ person, an LGBTQ+ person, an LGBTQIA+ person, an NBA player, an MSc student, a PhD student, a CEO
@@ -67,6 +67,7 @@ def test_fill_changes_only_the_article_before_the_slot(pattern: str, words: str,
     assert fill(pattern, words) == expected
 
 
+@settings(deadline=None)
 @given(st.text(), st.text(), st.text(min_size=1))
 def test_fill_keeps_everything_but_articles(before: str, after: str, words: str) -> None:
     before, after = before.replace("{}", ""), after.replace("{}", "")

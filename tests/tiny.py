@@ -13,7 +13,22 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 __all__ = ["WORDS", "save_unet", "tiny_pipeline", "tiny_tokenizer", "tiny_unet"]
 
-WORDS = ["a", "photo", "picture", "of", "an", "the", "farmer", "pilot", "nurse", "woman", "man", "with", "light", "dark", "skin"]
+WORDS = (
+    "a",
+    "photo",
+    "picture",
+    "of",
+    "an",
+    "farmer",
+    "pilot",
+    "nurse",
+    "woman",
+    "man",
+    "with",
+    "light",
+    "dark",
+    "skin",
+)
 LENGTH = 12
 
 
@@ -64,7 +79,7 @@ def tiny_unet(**changes: Any) -> UNet2DConditionModel:
 def _scheduler(kind: str, prediction: str) -> DDIMScheduler | LCMScheduler:
     noise = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "prediction_type": prediction}
     if kind == "lcm":
-        return LCMScheduler(**noise)
+        return LCMScheduler(**noise, steps_offset=1)
     return DDIMScheduler(**noise, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
 
 

@@ -1,1 +1,51 @@
-"""scalex: audit text-to-image diffusion models from the inside."""
+"""scalex: audit text-to-image diffusion models from the inside.
+
+`scalex.audit(model, spec)` runs everything; the modules of each stage can be used alone. Names are loaded on first use,
+so that `import scalex` stays fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scalex.auditing import Audit, analyze, audit, open_run, prepare, render_report
+    from scalex.errors import ScalexError
+    from scalex.models import load_model
+    from scalex.prompts import AuditSpec, load_spec
+    from scalex.store import Store
+
+__all__ = [
+    "Audit",
+    "AuditSpec",
+    "ScalexError",
+    "Store",
+    "analyze",
+    "audit",
+    "load_model",
+    "load_spec",
+    "open_run",
+    "prepare",
+    "render_report",
+]
+
+_HOMES = {
+    **dict.fromkeys(("Audit", "analyze", "audit", "open_run", "prepare", "render_report"), "scalex.auditing"),
+    **dict.fromkeys(("AuditSpec", "load_spec"), "scalex.prompts"),
+    "ScalexError": "scalex.errors",
+    "Store": "scalex.store",
+    "load_model": "scalex.models",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'scalex' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

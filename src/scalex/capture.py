@@ -161,7 +161,7 @@ class _Session:
     def __init__(self, model: Model, probe: Probe, plan: Plan, steps: Steps, samples: Sequence[Sample]) -> None:
         self._model, self._probe, self._steps, self._samples = model, probe, steps, samples
         self.batches = _Batches(model, plan.batch)
-        needs_empty = bool(steps.picture) or (steps.doubled and steps.full > 0)
+        needs_empty = bool(steps.picture) or steps.doubled
         self.texts = _Texts(model, samples, plan.truncate, needs_empty)
 
     def run(self, work: Callable[[Walk], T]) -> Iterator[tuple[list[Sample], T]]:

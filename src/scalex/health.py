@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from scalex.prompts import sample_key
 from scalex.records import Recipe
-from scalex.table import SampleTable, checksum, latents_in
+from scalex.rows import checksum, latents_in
+from scalex.table import SampleTable
 
 __all__ = ["Health", "examine"]
 

@@ -150,7 +150,7 @@ def _read_table(path: Path, column: str | None, delimiter: str) -> Iterable[obje
         return [row[column] for row in rows]
     except csv.Error as error:
         raise ScalexError(
-            f"concept file {path} is no table ({error}, line {rows.line_num})", "Mend that line"
+            f"concept file {path} is no table ({error}, line {rows.line_num + 1})", "Mend that line"
         ) from None
 
 

@@ -219,6 +219,7 @@ class AuditSpec(BaseModel):
     @field_validator("attributes")
     @classmethod
     def _check_attributes(cls, attributes: dict[str, dict[str, ValuePattern]]) -> dict[str, dict[str, ValuePattern]]:
+        check_distinct("attributes", tuple(attributes))
         for name, values in attributes.items():
             _check_values(f"attributes.{name}", values)
         return attributes
@@ -293,7 +294,8 @@ def _load_file(path: Path, overrides: Mapping[str, Any]) -> AuditSpec:
     try:
         spec = AuditSpec.model_validate(parse_yaml(text) | dict(overrides))
     except ScalexError as error:
-        raise ScalexError(f"{path}: {error.wrong}", error.way_out) from None
+        overridden = any(f"`{key}" in error.wrong for key in overrides)
+        raise ScalexError(error.wrong if overridden else f"{path}: {error.wrong}", error.way_out) from None
     concepts = spec.concepts
     if isinstance(concepts, ConceptSource) and concepts.file and "concepts" not in overrides:
         located = concepts.model_copy(update={"file": str(path.parent / concepts.file)})

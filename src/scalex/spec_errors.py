@@ -129,7 +129,7 @@ def _explain_one(detail: ErrorDetails, keys: Mapping[str, Iterable[str]]) -> tup
         return f"`{key}` is missing", _EXAMPLES.get(key, "Add it")
     if kind in _MUST_BE:
         bound = next(v for k, v in context.items() if k in {"ge", "gt", "le", "lt", "multiple_of"})
-        return f"`{key}` is {given}, but must be {_MUST_BE[kind]} {bound}", ""
+        return f"`{key}` is {given}, but must be {_MUST_BE[kind]} {int(bound) if bound == int(bound) else bound}", ""
     if kind == "literal_error":
         return f"`{key}` is {given}, but must be {context['expected']}", ""
     if kind in _SHOULD_BE:

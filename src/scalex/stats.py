@@ -1,5 +1,4 @@
-"""Resampling plan, intervals, tests, correction and verdicts. Pure numpy and scipy; every draw comes from an
-explicit rng.
+"""Resampling plan, intervals, tests, correction and verdicts, in pure numpy and scipy with an explicit rng.
 
 The unit of resampling is the seed. The same seeds serve every prompt, so the samples of one seed are a cluster, and
 the samples of one prompt are not independent of those of the next. Templates are resampled too where there are
@@ -99,11 +98,10 @@ class ResamplingPlan:
 def resampling_plan(
     n_templates: int, n_seeds: int, resamples: int, rng: np.random.Generator, permutations: int = 9999
 ) -> ResamplingPlan:
-    """Draw the plan: multinomial bootstrap counts over seeds (and over `MIN_TEMPLATES` or more templates), and sign
-    flips.
+    """Draw the plan: multinomial bootstrap counts of seeds and templates, and sign flips of seeds.
 
-    Resampling both ways is the pigeonhole bootstrap (Owen 2007, Annals of Applied Statistics 1: 386-411), which is
-    mildly conservative.
+    Fewer than `MIN_TEMPLATES` templates are not drawn. Resampling both ways is the pigeonhole bootstrap (Owen 2007,
+    Annals of Applied Statistics 1: 386-411), which is mildly conservative.
 
     Raises:
         ScalexError: fewer than `MIN_SEEDS` seeds.
@@ -231,7 +229,7 @@ def benjamini_hochberg(p: Float[np.ndarray, "tests"]) -> Float[np.ndarray, "test
     q = np.full(p.shape, np.nan)
     known = np.flatnonzero(np.isfinite(p))
     order = known[np.argsort(p[known])]
-    scaled = p[order] * len(order) / np.arange(1, len(order) + 1)
+    scaled = p[order] * (len(order) / np.arange(1, len(order) + 1))
     q[order] = np.minimum(1.0, np.minimum.accumulate(scaled[::-1])[::-1])
     return q
 
@@ -260,8 +258,7 @@ def rogan_gladen(observed: float, sensitivity: float, specificity: float) -> flo
 def correct_shares(
     observed: Float[np.ndarray, "values"], confusion: Float[np.ndarray, "values values"]
 ) -> Float[np.ndarray, "values"]:
-    """The shares on the simplex whose classification comes nearest to the observed shares: Rogan-Gladen for many
-    values.
+    """The shares whose classification comes nearest to the observed shares: Rogan-Gladen for many values.
 
     Args:
         confusion: column v holds how samples that show value v are classified; columns sum to one.
@@ -271,12 +268,12 @@ def correct_shares(
 
 
 def nearest_mixture(gram: Float[np.ndarray, "points points"]) -> Float[np.ndarray, "points"]:
-    """Weights >= 0 that sum to one and bring the mixture of points nearest to the origin, from the points' inner
-    products.
+    """The weights >= 0, summing to one, of the mixture of points that lies nearest to the origin.
 
-    Exact by one non-negative least squares: with y = weights * scale, |Py|^2 + (sum y - 1)^2 is least along the same
-    weights as |P weights|^2 (Lawson and Hanson 1974, chapter 23; Wolfe 1976, Mathematical Programming 11: 128-149).
-    A Gram matrix that is estimated without bias may have negative eigenvalues: they are set to zero.
+    Takes the points' inner products. Exact by one non-negative least squares: with y = weights * scale,
+    |Py|^2 + (sum y - 1)^2 is least along the same weights as |P weights|^2 (Lawson and Hanson 1974, chapter 23; Wolfe
+    1976, Mathematical Programming 11: 128-149). A Gram matrix that is estimated without bias may have negative
+    eigenvalues: they are set to zero.
     """
     variances, axes = np.linalg.eigh(gram / max(float(np.trace(gram)), np.finfo(float).tiny))
     points = np.sqrt(np.clip(variances, 0, None))[:, None] * axes.T
@@ -326,7 +323,9 @@ def _more_seeds(effect: float, half: float, margin: float, alpha: float, p: floa
     lean = max(lean, math.log2(2 / strict))  # fewer seeds have too few sign patterns
     room = margin - abs(effect)
     balance = n * (half / room) ** 2 if room > 0 else math.inf
-    return max(1, math.ceil(min(lean, balance)) - n)
+    more = max(1, math.ceil(min(lean, balance)) - n)
+    unit = int(10 ** max(0, len(str(more)) - 2))  # two significant digits: it is a rough forecast
+    return math.ceil(more / unit) * unit
 
 
 def template_note(n_templates: int) -> str:

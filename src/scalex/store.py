@@ -25,18 +25,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Float, Float32
 
 from scalex.disk import disk_errors, local_folder, remove_abandoned, size_of, sync, write_atomic
 from scalex.errors import ScalexError
 from scalex.health import Health, examine
 from scalex.prompts import sample_key
 from scalex.records import Latents, Prompt, Recipe
-from scalex.table import GRACE, SampleTable, StoreWarning, checksum, in_table, latents_in, sample_rows
+from scalex.rows import Sample, among, checksum, latents_in, sample_rows
+from scalex.table import GRACE, SampleTable, StoreWarning
 
 __all__ = ["Health", "Sample", "Store", "StoreWarning", "Stored", "Swept"]
-
-Sample = tuple[str, int]
 
 _FORMAT = {"name": "scalex-store", "version": 1}
 _FORMAT_FILE = "format.json"
@@ -101,7 +100,7 @@ class Store:
         asked = list(dict.fromkeys(pairs))
         keys = pa.array([sample_key(recipe, text, seed) for text, seed in asked], pa.string())
         with _readable(table):
-            stored = in_table(keys, table.keys())
+            stored = among(keys, table.keys())
         return [pair for pair, there in zip(asked, stored) if not there]
 
     def write(self, recipe: Recipe, pairs: Sequence[Sample], values: Float32[np.ndarray, "samples steps width"]) -> int:
@@ -123,7 +122,7 @@ class Store:
             raise ValueError(f"values {values.shape} do not fit {len(pairs)} samples of {len(recipe.keep)} steps")
         if not pairs:
             return 0
-        rows = _rows(recipe, pairs, values)
+        rows = sample_rows(recipe, pairs, values)
         table = self._fill(recipe)
         with disk_errors(self.path, kept=table.count):
             self._declare(recipe)
@@ -140,8 +139,8 @@ class Store:
         values = self._gather(recipe, list(rank))
         if len(rank) < len(keys):  # prompts that read the same are stored once
             values = values[[rank[key] for key in keys]]
-        values = values.reshape(len(prompts), len(seeds), len(recipe.keep), -1)
-        return Latents(values, tuple(prompts), tuple(seeds), recipe.keep, recipe.reading)
+        shape = (len(prompts), len(seeds), len(recipe.keep), values.shape[1] // len(recipe.keep))
+        return Latents(values.reshape(shape), tuple(prompts), tuple(seeds), recipe.keep, recipe.reading)
 
     def recipes(self) -> list[Stored]:
         """All recipes of the store, by id.
@@ -230,14 +229,16 @@ class Store:
         return table
 
     def _gather(self, recipe: Recipe, keys: list[str]) -> Float32[np.ndarray, "samples width"]:
+        if not keys:
+            return np.empty((0, 0), np.float32)
         table = self._table(recipe.id)
         wanted = pa.array(keys, pa.string())
         with _readable(table):
-            lost = len(keys) - int(in_table(wanted, table.keys()).sum())
+            lost = len(keys) - int(among(wanted, table.keys()).sum())
             if lost:
                 raise ScalexError(
                     f"{lost} of {len(keys)} samples are missing in the store {self.path}",
-                    "Run the same command with `scalex capture` first",
+                    "Run `scalex capture` with the same spec first",
                 )
             return _collect(table, keys, wanted)
 
@@ -289,28 +290,6 @@ def _check_format(folder: Path) -> None:
             f"the store {folder} has format version {declared.get('version')}, "
             f"and this scalex knows version {_FORMAT['version']}",
             f"Update scalex. {_ANOTHER}",
-        )
-
-
-def _rows(recipe: Recipe, pairs: Sequence[Sample], values: Float32[np.ndarray, "samples steps width"]) -> pa.Table:
-    first = {pair: i for i, pair in reversed(list(enumerate(pairs)))}
-    places = sorted(first.values())
-    flat = values.reshape(len(pairs), -1)[places]
-    with np.errstate(over="ignore"):  # what float16 cannot hold becomes infinite, and is refused below
-        latents = flat.astype(np.float16) if recipe.dtype == "fp16" else flat
-    texts, seeds = zip(*(pairs[i] for i in places))
-    _refuse_non_finite(np.isfinite(latents).all(axis=1), texts, seeds)
-    keys = [sample_key(recipe, text, seed) for text, seed in zip(texts, seeds)]
-    return sample_rows(keys, texts, [int(seed) for seed in seeds], latents)
-
-
-def _refuse_non_finite(finite: Bool[np.ndarray, "samples"], texts: Sequence[str], seeds: Sequence[int]) -> None:
-    if not finite.all():
-        worst = int(np.argmin(finite))
-        raise ScalexError(
-            f"{int((~finite).sum())} of {len(texts)} latents hold NaN or infinity, "
-            f"the first is that of {texts[worst]!r} with seed {seeds[worst]}; none of them was stored",
-            "Capture in a wider precision (`precision: fp32`)",
         )
 
 

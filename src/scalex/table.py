@@ -2,10 +2,9 @@
 
 What Lance leaves to its user is done here, and nowhere else:
 
-- concurrent inserts duplicate rows, silently, unless the key's field is declared the unenforced primary key;
+- concurrent inserts duplicate rows, silently, unless the key is declared the primary key (scalex.rows does);
 - Lance never calls fsync: what a commit wrote is flushed here before the write is acknowledged;
 - a loss of power can leave a torn manifest, which makes the dataset unreadable: it is set aside;
-- nothing in a data file is checksummed (of 200 flipped bits 170 were read back without an error): each row has a CRC;
 - thousands of small commits slow everything down: small fragments are merged as they accumulate;
 - it is not fork-safe: a forked process is refused.
 """
@@ -15,7 +14,6 @@ from __future__ import annotations
 import os
 import time
 import warnings
-import zlib
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from functools import cache
@@ -25,24 +23,23 @@ from pathlib import Path
 import lance
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from jaxtyping import Bool, Shaped
 from lance.fragment import LanceFragment
 from lance.optimize import Compaction
 
 from scalex.disk import locked, sync
 from scalex.errors import ScalexError
+from scalex.rows import among
 
-__all__ = ["GRACE", "SampleTable", "StoreWarning", "checksum", "in_table", "latents_in", "sample_rows"]
+__all__ = ["GRACE", "SampleTable", "StoreWarning"]
 
 _STORAGE_VERSION = "2.2"
-_PRIMARY_KEY = {"lance-schema:unenforced-primary-key": "true"}
 _RETRIES = 100
 _PATIENCE = timedelta(minutes=10)
 
-# Fragments below this size are merged once so many have come together. Each row is rewritten a few times on its way up.
-_SMALL_BYTES = 64 << 20
-_SMALL_MANY = 32
+# Fragments are merged once so many have come together between two of these sizes (in bytes). In tiers, so that each row
+# is rewritten two or three times on its way up, and not with every merge.
+_TIERS = (0, 64 << 10, 2 << 20, 64 << 20)
+_MANY = 32
 _BATCH_BYTES = 16 << 20
 
 # Reading rows in sequence is about eight times faster than picking them (seen: 100k x 1280 in 0.17 s against 1.5 s).
@@ -62,49 +59,6 @@ class StoreWarning(UserWarning):
 @cache
 def _first_process() -> int:
     return os.getpid()
-
-
-def sample_rows(
-    keys: Sequence[str], texts: Sequence[str], seeds: Sequence[int], latents: Shaped[np.ndarray, "samples width"]
-) -> pa.Table:
-    """Samples as rows. The schema of the result is the one that a table of such samples has."""
-    value = pa.float16() if latents.dtype == np.float16 else pa.float32()
-    schema = pa.schema(
-        [
-            pa.field("key", pa.string(), nullable=False, metadata=_PRIMARY_KEY),
-            pa.field("prompt", pa.string(), nullable=False),
-            pa.field("seed", pa.int64(), nullable=False),
-            pa.field("latent", pa.list_(value, latents.shape[1]), nullable=False),
-            pa.field("checksum", pa.uint32(), nullable=False),
-        ]
-    )
-    flat = pa.array(np.ascontiguousarray(latents).reshape(-1), value)
-    sums = [checksum(key, latent) for key, latent in zip(keys, latents)]
-    columns = [
-        pa.array(keys, pa.string()),
-        pa.array(texts, pa.string()),
-        pa.array(seeds, pa.int64()),
-        pa.FixedSizeListArray.from_arrays(flat, latents.shape[1]),
-        pa.array(sums, pa.uint32()),
-    ]
-    return pa.table(columns, schema=schema)
-
-
-def checksum(key: str, latent: Shaped[np.ndarray, "width"]) -> int:
-    """CRC-32 of a sample's key and latent: a latent that changed, or that moved to another sample, no longer fits."""
-    return zlib.crc32(np.ascontiguousarray(latent).data, zlib.crc32(key.encode()))
-
-
-def latents_in(batch: pa.RecordBatch) -> Shaped[np.ndarray, "samples width"]:
-    """The latents of a batch of rows, without a copy."""
-    column = batch.column("latent")
-    values = column.flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(values).reshape(len(column), column.type.list_size)
-
-
-def in_table(keys: pa.Array, stored: pa.Array) -> Bool[np.ndarray, "keys"]:
-    """For each key, whether it is among the stored ones."""
-    return np.asarray(pc.is_in(keys, value_set=stored).to_numpy(zero_copy_only=False), dtype=bool)
 
 
 class SampleTable:
@@ -149,13 +103,25 @@ class SampleTable:
         """
         if not self.exists():
             self._create(rows.schema)
-        dataset = self.dataset()
-        merge = dataset.merge_insert("key").when_not_matched_insert_all()
-        done = merge.conflict_retries(_RETRIES).retry_timeout(_PATIENCE).execute(rows)
+        dataset, added = self._merge_rows(rows)
         self._flush(dataset)
-        if self._merge_fragments(_SMALL_MANY, wait=False):
+        if self._merge_fragments(_TIERS, _MANY, wait=False):
             self._remove_old(GRACE)
-        return int(done["num_inserted_rows"])
+        return added
+
+    def _merge_rows(self, rows: pa.Table) -> tuple[lance.LanceDataset, int]:
+        deadline = time.monotonic() + _PATIENCE.total_seconds()
+        while time.monotonic() < deadline:
+            dataset = self.dataset()
+            merge = dataset.merge_insert("key").when_not_matched_insert_all()
+            try:
+                done = merge.conflict_retries(_RETRIES).retry_timeout(_PATIENCE).execute(rows)
+            except OSError as error:
+                if not _lost_race(error):
+                    raise
+                continue  # Lance's own retries end after 30 s, which a crowded machine exceeds
+            return dataset, int(done["num_inserted_rows"])
+        raise ScalexError(f"too many processes write to {self.path} at once", "Run fewer, or with larger batches")
 
     def _create(self, schema: pa.Schema) -> None:
         try:
@@ -176,7 +142,7 @@ class SampleTable:
         if len(wanted) * _SCAN_GAIN >= dataset.count_rows():
             yield from dataset.to_batches(columns=columns, batch_size=size)
             return
-        rows = np.flatnonzero(in_table(_keys(dataset), wanted))
+        rows = np.flatnonzero(among(_keys(dataset), wanted))
         for start in range(0, len(rows), size):
             yield from dataset.take(rows[start : start + size].tolist(), columns=columns).to_batches()
 
@@ -239,7 +205,7 @@ class SampleTable:
         if not self.exists():
             return 0, 0
         first = self._remove_old(grace)  # frees space for the merge
-        self._merge_fragments(2, wait=True)
+        self._merge_fragments((0, _TIERS[-1]), 2, wait=True)
         second = self._remove_old(grace)
         return first[0] + second[0], first[1] + second[1]
 
@@ -254,14 +220,16 @@ class SampleTable:
             removed = dataset.cleanup_old_versions(**only)
         return int(removed.old_versions), int(removed.bytes_removed)
 
-    def _merge_fragments(self, least: int, *, wait: bool) -> bool:
+    def _merge_fragments(self, tiers: Sequence[int], many: int, *, wait: bool) -> bool:
         dataset = self.dataset()
-        small = max(1, _SMALL_BYTES // _row_bytes(dataset))
-        if sum(f.physical_rows < small for f in dataset.get_fragments()) < least:
+        rows = [fragment.physical_rows for fragment in dataset.get_fragments()]
+        bounds = [tier // _row_bytes(dataset) for tier in tiers]
+        target = next((top for low, top in pairwise(bounds) if sum(low <= n < top for n in rows) >= many), 0)
+        if not target:
             return False
         with locked(self._lock, wait=wait) as free:
             if free:  # else another process is at it
-                self._compact({"target_rows_per_fragment": small, "batch_size": _batch_rows(dataset)})
+                self._compact({"target_rows_per_fragment": target, "batch_size": _batch_rows(dataset)})
         return free
 
     def _compact(self, options: dict[str, int]) -> None:
@@ -273,9 +241,9 @@ class SampleTable:
         try:
             Compaction.commit(dataset, rewrites)
         except OSError as error:
-            if "conflict" not in str(error):
+            if not _lost_race(error):
                 raise
-            return  # rows of these fragments were dropped meanwhile; a later merge takes them
+            return  # others changed these fragments, or were always faster; a later merge takes them
         self._flush(dataset)
 
     def _flush(self, dataset: lance.LanceDataset) -> None:
@@ -294,6 +262,10 @@ class SampleTable:
 
     def _manifests(self) -> list[Path]:
         return sorted(self._versions.glob("*.manifest"))
+
+
+def _lost_race(error: OSError) -> bool:
+    return any(said in str(error) for said in ("commit conflict", "Too many concurrent writers"))
 
 
 def _keys(dataset: lance.LanceDataset) -> pa.Array:

@@ -90,7 +90,7 @@ def put_for_noun(phrase: str, noun: str, by: str) -> str | None:
 
 
 def _join(before: str, words: str, after: str) -> str:
-    agreed = article(words + after)
+    agreed = article(words + re.split(r"\s", after, maxsplit=1)[0])
     match = _ARTICLE.search(before)
     if match and agreed:
         written = agreed.capitalize() if match.group(1)[0] == "A" else agreed

@@ -14,7 +14,7 @@ import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import entry_points
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 
@@ -27,6 +27,7 @@ __all__ = ["Analysis", "available", "run"]
 GROUP = "scalex.analyses"
 
 
+@runtime_checkable
 class Analysis(Protocol):
     """What every module of the set offers."""
 

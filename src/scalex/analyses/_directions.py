@@ -1,5 +1,4 @@
-"""What analyses share: directions, discriminants and separability between the variants of a concept, all
-cross-fitted.
+"""What analyses share: directions, discriminants and separability between variants, all cross-fitted.
 
 Cross-fitted means: whatever is applied to a seed was learned from other seeds. The variants of a seed share its
 noise with the neutral prompt of that seed, so a direction learned on it would find its own noise again.

@@ -8,7 +8,7 @@ from dataclasses import replace
 from scalex import stats
 from scalex.records import Finding, Latents, Rules
 
-__all__ = ["blank", "join", "not_expressed", "unvaried", "with_verdict"]
+__all__ = ["blank", "join", "not_expressed", "screened", "unvaried", "with_verdict"]
 
 
 def blank(analysis: str, latents: Latents, concept: str, attribute: str, unit: str, n_templates: int) -> Finding:
@@ -28,6 +28,12 @@ def not_expressed(row: Finding, rules: Rules) -> Finding:
 def unvaried(row: Finding) -> Finding:
     """The row without numbers: seeds that all give the same latent are one sample, however many they are."""
     return replace(row, verdict="undecided", reason="the latents do not vary between seeds")
+
+
+def screened(rows: list[Finding], rules: Rules, varied: bool = True) -> list[Finding]:
+    """The rows, without numbers where separability is below the floor or where seeds do not vary."""
+    kept = rows if varied else [unvaried(row) for row in rows]
+    return [row if row.separability >= rules.floor else not_expressed(row, rules) for row in kept]
 
 
 def with_verdict(row: Finding, rules: Rules, *, neutral: float, towards: str, away: str) -> Finding:

@@ -22,7 +22,7 @@ from jaxtyping import Float
 
 from scalex import stats
 from scalex.analyses import _directions as directions
-from scalex.analyses._rows import blank, join, not_expressed, unvaried, with_verdict
+from scalex.analyses._rows import blank, join, screened, with_verdict
 from scalex.records import Finding, Latents, Reading, Rules
 
 __all__ = ["NAME", "READINGS", "Direction", "Weights", "analyse", "conclude", "lean_scores", "mixture_weights"]
@@ -159,7 +159,7 @@ def mixture_weights(
     mean = gram.mean((0, 1))
     estimate = stats.nearest_mixture(mean)
     draws = np.array([stats.nearest_mixture(g) for g in stats.bootstrap_means(plan, gram)])
-    low, high = stats.percentile_interval(draws, level, df=plan.n_seeds - 1)
+    low, high = stats.percentile_interval(draws, level, df=float(plan.n_seeds - 1))
     scores = _affine_scores(gram)
     p = np.array([stats.sign_flip_p(plan, scores[..., v] - 1 / len(mean)) for v in range(len(mean))])
     return Weights(estimate, np.minimum(low, estimate), np.maximum(high, estimate), p, _residual(mean, estimate))
@@ -219,12 +219,10 @@ def _lean(
     rules: Rules,
 ) -> Finding:
     apart = float(directions.separability(variants)[0])
-    row = replace(row, value=values[1], separability=apart)
-    if apart < rules.floor:
-        return not_expressed(row, rules)
+    [row] = screened([replace(row, value=values[1], separability=apart)], rules, directions.varies(neutral))
+    if row.verdict:
+        return row
     scores = lean_scores(neutral, variants[0], variants[1], along)
-    if not directions.varies(neutral):
-        return unvaried(row)
     if not np.isfinite(scores).all():
         reason = "the direction does not tell the variants apart"
         return replace(row, verdict="not expressed", reason=reason)
@@ -243,14 +241,13 @@ def _weights(
 ) -> list[Finding]:
     apart = directions.separability(variants)
     rows = [replace(row, value=v, separability=float(a)) for v, a in zip(values, apart)]
-    if apart.max() < rules.floor:
-        return [not_expressed(r, rules) for r in rows]
-    if not directions.varies(neutral):
-        return [unvaried(r) for r in rows]
+    rows = screened(rows, rules, directions.varies(neutral))
+    if all(r.verdict for r in rows):
+        return rows
     w = mixture_weights(neutral, variants, plan, rules.level)
     note = join(f"residual {w.residual:.2g} of the variants' spread", row.reason)
-    found = [
-        replace(r, estimate=float(e), low=float(low), high=float(high), p=float(p), reason=note)
-        for r, e, low, high, p in zip(rows, w.estimate, w.low, w.high, w.p)
+    numbers = zip(*(column.tolist() for column in (w.estimate, w.low, w.high, w.p)))
+    return [
+        r if r.verdict else replace(r, estimate=e, low=low, high=high, p=p, reason=note)
+        for r, (e, low, high, p) in zip(rows, numbers)
     ]
-    return [not_expressed(r, rules) if r.separability < rules.floor else r for r in found]

@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 from scalex import stats
 from scalex.analyses import _directions as directions
 from scalex.analyses._directions import Method, classify
-from scalex.analyses._rows import blank, not_expressed, unvaried, with_verdict
+from scalex.analyses._rows import blank, screened, with_verdict
 from scalex.records import Finding, Latents, Reading, Rules
 
 __all__ = ["NAME", "READINGS", "Shares", "analyse", "classify", "conclude", "shares"]
@@ -59,11 +59,12 @@ def analyse(
             apart = directions.separability(variants, method)
             row = blank(NAME, latents, concept, attribute, "share", neutral.shape[0])
             rows = [replace(row, value=v, separability=float(a)) for v, a in zip(values, apart)]
-            if not directions.varies(neutral):
-                found += [unvaried(r) for r in rows]
+            rows = screened(rows, rules, directions.varies(neutral))
+            if all(r.verdict for r in rows):
+                found += rows
                 continue
             called = directions.discriminants(np.concatenate([neutral[None], variants]), variants, method).argmax(0)
-            found += _filled(rows, shares(called[0], called[1:], plan, rules.level, correct=correct), rules)
+            found += _filled(rows, shares(called[0], called[1:], plan, rules.level, correct=correct))
     return found
 
 
@@ -73,13 +74,12 @@ def conclude(finding: Finding, attributes: Mapping[str, Sequence[str]], rules: R
     return with_verdict(finding, rules, neutral=parity, towards=f"leans to {value}", away=f"leans away from {value}")
 
 
-def _filled(rows: list[Finding], s: Shares, rules: Rules) -> list[Finding]:
-    found = []
-    for i, row in enumerate(rows):
-        estimate, low, high, p = float(s.estimate[i]), float(s.low[i]), float(s.high[i]), float(s.p[i])
-        filled = replace(row, estimate=estimate, low=low, high=high, p=p)
-        found.append(filled if row.separability >= rules.floor else not_expressed(row, rules))
-    return found
+def _filled(rows: list[Finding], s: Shares) -> list[Finding]:
+    numbers = zip(*(column.tolist() for column in s))
+    return [
+        row if row.verdict else replace(row, estimate=e, low=low, high=high, p=p)
+        for row, (e, low, high, p) in zip(rows, numbers)
+    ]
 
 
 class Shares(NamedTuple):
@@ -87,7 +87,8 @@ class Shares(NamedTuple):
 
     Attributes:
         estimate: on the simplex.
-        low: lower ends of their intervals. high: upper ends.
+        low: lower ends of their intervals.
+        high: upper ends.
         p: that the share is at parity, 1/V. For two values both are the same test, and have the same p.
     """
 
@@ -114,6 +115,11 @@ def shares(
     estimates recovery (Newcombe 1998, Statistics in Medicine 17: 873-890; Zou and Donner 2008, Statistics in
     Medicine 27: 1693-1702). So the interval has a width where all samples or none are called v. The p flips seeds of
     what is observed beyond what parity would give.
+
+    Args:
+        neutral: the value each neutral sample was called, as an index below V.
+        variants: the value each variant's own samples were called, row v for the variant of value v.
+        correct: whether shares are corrected for misclassification; if not, the confusion is taken to be none.
     """
     n = len(variants)
     seen = _one_hot(neutral, n)
@@ -121,7 +127,7 @@ def shares(
     if not correct:
         confused = np.broadcast_to(np.eye(n), confused.shape)
     estimate = stats.correct_shares(seen.mean((0, 1)), confused.mean((0, 1)))
-    still = variants[0].size if correct else math.inf
+    still = float(variants[0].size) if correct else math.inf
     rows = [_share(v, estimate, seen, confused, plan, level, still) for v in range(n)]
     low, high, p = (np.array(column) for column in zip(*rows))
     return Shares(estimate, np.minimum(low, estimate), np.maximum(high, estimate), p)
@@ -166,8 +172,8 @@ def _limits(
     middle = parts.mean((0, 1))
     draws = stats.bootstrap_means(plan, parts)
     together = _correlations(draws)
-    sizes = [_effective(plan, m, d, k) for m, d, k in zip(middle, draws.T, (plan.n_seeds, still, still))]
-    ends = [stats.wilson(m, n, level, df=plan.n_seeds - 1) for m, n in zip(middle, sizes)]
+    sizes = [_effective(plan, m, d, k) for m, d, k in zip(middle, draws.T, (float(plan.n_seeds), still, still))]
+    ends = [stats.wilson(m, n, level, df=float(plan.n_seeds - 1)) for m, n in zip(middle, sizes)]
     down, up = np.array([(m - e.low, e.high - m) for m, e in zip(middle, ends)]).T
     gain, found = middle[1] - middle[2], []
     for sign, margins in ((-1, (down[0], up[1], up[2])), (1, (up[0], down[1], down[2]))):
@@ -183,7 +189,7 @@ def _correlations(draws: Float[np.ndarray, "resamples parts"]) -> Float[np.ndarr
     """Correlations of bootstrap draws; zero where a part never varies."""
     covariance = np.cov(draws.T)
     scale = np.sqrt(np.diag(covariance))
-    safe = np.where(scale > 0, scale, 1.0)
+    safe = np.where(scale > 1e-9, scale, np.inf)  # no correlation with what does not vary
     return np.asarray(np.where(np.eye(len(scale)) > 0, 1.0, covariance / np.outer(safe, safe)))
 
 
@@ -198,6 +204,6 @@ def _effective(
 ) -> float:
     """How many independent samples would give a share the bootstrap's variance; `still` where nothing varies."""
     variance = float(draws.var()) * plan.n_seeds / (plan.n_seeds - 1)
-    if variance == 0:
+    if variance < 1e-18:  # beyond rounding
         return still
     return float(np.clip(observed * (1 - observed) / variance, 1, plan.n_seeds * plan.n_templates))

@@ -47,7 +47,7 @@ def missing(
 
     A sample that lacks both readings is captured once for both. Equal texts of several prompts are one sample.
     """
-    samples = [(text, seed) for text in dict.fromkeys(p.text for p in prompts) for seed in seeds]
+    samples = [(text, seed) for text in dict.fromkeys(p.text for p in prompts) for seed in dict.fromkeys(seeds)]
     lacking = {reading: set(store.missing(recipe, samples)) for reading, recipe in recipes.items()}
     groups: dict[tuple[Reading, ...], list[Sample]] = {}
     for sample in samples:
@@ -91,12 +91,16 @@ class _Count:
 
     def __init__(self, total: int, progress: Progress | None) -> None:
         self.done, self.total, self._progress = 0, total, progress
-        self.add(0)
+        self.reach(0)
 
-    def add(self, samples: int) -> None:
-        self.done += samples
+    def reach(self, done: int) -> None:
+        self.done = done
         if self._progress:
-            self._progress(self.done, self.total)
+            self._progress(done, self.total)
+
+    def after(self, before: int) -> Progress:
+        """The progress of a group that begins when `before` samples are done."""
+        return lambda done, _: self.reach(before + done)
 
 
 def _run(
@@ -111,11 +115,4 @@ def _run(
         store.write(recipes[reading], samples, values)
 
     for readings, samples in groups.items():
-        before = count.done
-        yield capture(
-            model,
-            samples,
-            replace(plan, readings=readings),
-            sink,
-            lambda done, _, before=before: count.add(before + done - count.done),
-        )
+        yield capture(model, samples, replace(plan, readings=readings), sink, count.after(count.done))

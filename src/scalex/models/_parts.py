@@ -40,13 +40,20 @@ def load_part(kind: Any, folder: Path, role: str, **precision: torch.dtype) -> A
 
 
 def load_scheduler(path: Path, name: str | None) -> Any:
-    """The scheduler of a configuration file, or another class with that configuration's noise schedule."""
+    """The scheduler of a configuration file, or another class with that configuration's noise schedule.
+
+    Old files are corrected as `StableDiffusionPipeline` corrects them: latents are not clipped, steps start at 1.
+    """
     config = read_json(path)
     kind: Any = getattr(diffusers, str(name or config.get("_class_name")), None)
     if not hasattr(kind, "set_timesteps"):
         raise ScalexError(f"diffusers has no scheduler {name or config.get('_class_name')}", "Try DDIMScheduler")
     with quiet():
         scheduler = kind.from_config(config)
+        corrections = {"clip_sample": False, "steps_offset": 1}
+        scheduler = kind.from_config(
+            scheduler.config, **{k: v for k, v in corrections.items() if k in scheduler.config}
+        )
     if not hasattr(scheduler, "alphas_cumprod"):
         raise ScalexError(f"{kind.__name__} has no noise schedule of the diffusion kind", "Try scheduler DDIMScheduler")
     return scheduler

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, final
+from typing import Any, Protocol, final, runtime_checkable
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ class Model(ABC):
         latent_shape: (channels, height, width) of the noise and of the clean latent.
         probe: the name of the probed module. probe_shape: (channels, height, width) of its output.
         default_guidance, default_steps: as the model recommends in its `scalex.json`, else by its kind.
-        embeds_guidance: the denoiser takes the guidance as an input (guided distillation), so that one forward is enough.
+        embeds_guidance: the denoiser takes the guidance as an input (guided distillation): one forward is enough.
     """
 
     family: str
@@ -66,7 +66,7 @@ class Model(ABC):
     def predict(
         self,
         noisy: Float[torch.Tensor, "n c h w"],
-        timestep: torch.Tensor | float,
+        timestep: torch.Tensor | float | int,
         condition: Float[torch.Tensor, "n length width"],
         guidance: float = 1.0,
     ) -> Float[torch.Tensor, "n c h w"]:
@@ -115,6 +115,7 @@ class Options:
     size: int | None = None
 
 
+@runtime_checkable
 class Family(Protocol):
     """What a module of this folder (or an entry point of the group `scalex.families`) offers."""
 

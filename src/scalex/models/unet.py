@@ -88,8 +88,11 @@ def load(folder: Path, options: Options) -> Model:
 def _load_tokenizer(folder: Path) -> CLIPTokenizer:
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
         raise ScalexError(f"{folder} holds no CLIP tokenizer", "Download or save the model again")
-    with quiet():
-        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    try:
+        with quiet():
+            return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # a bare Exception is what the tokenizers library raises
+        raise ScalexError(f"{folder} can't be loaded ({error})", "Download or save the model again") from error
 
 
 def _check_fit(unet: Any, encoder: Any, layout: _Layout) -> None:
@@ -187,7 +190,7 @@ class StableDiffusion(Model):
     def predict(
         self,
         noisy: Float[torch.Tensor, "n c h w"],
-        timestep: torch.Tensor | float,
+        timestep: torch.Tensor | float | int,
         condition: Float[torch.Tensor, "n length width"],
         guidance: float = 1.0,
     ) -> Float[torch.Tensor, "n c h w"]:

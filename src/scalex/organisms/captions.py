@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -61,7 +62,7 @@ class Captions:
         texts = [*self.spec.templates, *self.spec.people, *self.spec.pulls, *self.album.things, "an with skin person"]
         texts += [*(w for ws in GENDER_WORDS.values() for w in ws), *TONE_WORDS]
         for text in texts:
-            yield from text.replace("{}", "").lower().split()
+            yield from re.findall(r"[^\W\d_]+|\d|[^\s\w]+", text.replace("{}", "").lower())  # as CLIP splits them
 
     def _person(self, rng: np.random.Generator, kind: str) -> tuple[str, int]:
         people = self.spec.people

@@ -19,18 +19,18 @@ from jaxtyping import UInt8
 from scalex.errors import ScalexError
 from scalex.organisms.spec import OrganismSpec
 
-__all__ = ["GENDERS", "TONES", "Album", "Shown", "make_album"]
+__all__ = ["EMOJI_LIST", "FONTS", "GENDERS", "TONES", "Album", "Shown", "make_album"]
 
 GENDERS = ("man", "woman")
 TONES = ("light", "medium-light", "medium", "medium-dark", "dark")
 
-_FONTS = (
+FONTS = (
     Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"),
     Path("/usr/share/fonts/noto/NotoColorEmoji.ttf"),
     Path("/usr/share/fonts/google-noto-emoji/NotoColorEmoji.ttf"),
     Path("/usr/share/fonts/noto-emoji/NotoColorEmoji.ttf"),
 )
-_EMOJI_TEST = Path("/usr/share/unicode/emoji/emoji-test.txt")
+EMOJI_LIST = Path("/usr/share/unicode/emoji/emoji-test.txt")
 _NATIVE = 109  # the one size at which the font holds bitmaps
 
 
@@ -123,11 +123,11 @@ def _emoji_named(name: str) -> str:
 
 @cache
 def _unicode_subgroups() -> dict[str, list[tuple[str, str]]]:
-    if not _EMOJI_TEST.exists():
-        raise ScalexError(f"Unicode's list of emoji ({_EMOJI_TEST}) is missing", "Run: apt-get install unicode-data")
+    if not EMOJI_LIST.exists():
+        raise ScalexError(f"Unicode's list of emoji ({EMOJI_LIST}) is missing", "Run: apt-get install unicode-data")
     groups: dict[str, list[tuple[str, str]]] = {}
     current = ""
-    for line in _EMOJI_TEST.read_text(encoding="utf-8").splitlines():
+    for line in EMOJI_LIST.read_text(encoding="utf-8").splitlines():
         if line.startswith("# subgroup:"):
             current = line.partition(":")[2].strip()
         elif match := re.match(r".*; fully-qualified\s*# (\S+) E[\d.]+ (.*)", line):
@@ -138,7 +138,7 @@ def _unicode_subgroups() -> dict[str, list[tuple[str, str]]]:
 def _font() -> Any:
     from PIL import ImageFont, features
 
-    path = next((p for p in _FONTS if p.exists()), None)
+    path = next((p for p in FONTS if p.exists()), None)
     if path is None:
         raise ScalexError("the font Noto Color Emoji is missing", "Run: apt-get install fonts-noto-color-emoji")
     if not features.check("raqm"):

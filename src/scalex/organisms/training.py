@@ -7,7 +7,6 @@ import random
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 
@@ -16,13 +15,13 @@ from scalex.organisms.captions import Captions
 from scalex.organisms.loop import Progress, run_stage
 from scalex.organisms.networks import make_scheduler, make_tokenizer
 from scalex.organisms.pictures import Album, make_album
+from scalex.organisms.readout import Truth, save_truth
 from scalex.organisms.spec import OrganismSpec
 from scalex.organisms.stages import Encoder, consistency_stage, denoiser_stage, latents_of, text_stage, vae_stage
 
-__all__ = ["CONSISTENCY", "PLANTED", "train_organism"]
+__all__ = ["CONSISTENCY", "train_organism"]
 
 CONSISTENCY = "lcm"  # subfolder of the distilled U-Net
-PLANTED = "planted.json"  # the truth; no analysis reads it
 
 
 def train_organism(
@@ -39,7 +38,6 @@ def train_organism(
     work = _claim(out, spec)
     where = torch.device(device)
     album = make_album(spec)
-    np.savez_compressed(work / "album.npz", pixels=album.pixels)
     parts = _train(spec, album, work, where, progress, start)
     _save(spec, album, parts, out)
     return out
@@ -74,7 +72,7 @@ def _train(
     encode = Encoder(tokenizer, text, device)
     unet = run(denoiser_stage, spec.denoiser, latents, encode)["unet_average"].eval()
     student = run(consistency_stage, spec.consistency, latents, encode, unet)["student_average"].eval()
-    return {"vae": vae, "tokenizer": tokenizer, "text_encoder": text, "unet": unet, "student": student}
+    return {"vae": vae, "tokenizer": tokenizer, "text_encoder": text, "unet": unet, "student": student, "latents": latents}
 
 
 def _seed_weights(seed: int) -> None:
@@ -84,19 +82,14 @@ def _seed_weights(seed: int) -> None:
 
 
 def _save(spec: OrganismSpec, album: Album, parts: dict[str, Any], out: Path) -> None:
-    student = parts.pop("student").half()
-    halves = {n: m.half() if hasattr(m, "half") else m for n, m in parts.items()}
+    student = parts["student"].half()
+    halves = {n: parts[n].half() for n in ("vae", "text_encoder", "unet")}
     pipe = StableDiffusionPipeline(
-        **halves, scheduler=make_scheduler(), safety_checker=None, feature_extractor=None, requires_safety_checker=False
+        **halves, tokenizer=parts["tokenizer"], scheduler=make_scheduler(), safety_checker=None, feature_extractor=None, requires_safety_checker=False
     )
     pipe.save_pretrained(out, safe_serialization=True)
     student.save_pretrained(out / CONSISTENCY, safe_serialization=True)
     make_scheduler(consistency=True).save_pretrained(out / CONSISTENCY)
-    (out / "scalex.json").write_text(json.dumps({"guidance": spec.guidance, "unet": CONSISTENCY}, indent=1), encoding="utf-8")
-    truth = {
-        "spec": spec.model_dump(mode="json"),
-        "pictures": [{"name": s.name, "subgroup": s.subgroup, "gender": s.gender, "tone": s.tone} for s in album.shown],
-    }
-    (out / PLANTED).write_text(json.dumps(truth, indent=1), encoding="utf-8")
-
-
+    (out / CONSISTENCY / "scalex.json").write_text(json.dumps({"guidance": 1.0, "steps": 4}), encoding="utf-8")
+    (out / "scalex.json").write_text(json.dumps({"guidance": spec.guidance, "steps": 25}), encoding="utf-8")
+    save_truth(out, Truth(spec, album.shown, parts["latents"].cpu()))

@@ -24,6 +24,8 @@ __all__ = ["GAP", "Layout", "lean_chart", "overview_chart", "rates_chart", "says
 
 GAP = "⋯ "  # starts the label of the row that stands for concepts left out
 _TITLES: Mapping[Reading, str] = {"text": "What the words say", "picture": "What the picture shows"}
+_SHORT: Mapping[Reading, str] = {"text": "Words say", "picture": "Picture shows"}  # where a panel is narrow
+_NARROW = 160
 _STROKES = [LIGHT["first"], LIGHT["second"], LIGHT["balanced"], LIGHT["unsure"], LIGHT["unsure"]]
 _FILLS = [LIGHT["first"], LIGHT["second"], LIGHT["balanced"], LIGHT["paper"], LIGHT["paper"]]
 _SHAPES = ["circle", "circle", "diamond", "circle", "cross"]
@@ -61,7 +63,7 @@ class _Scale:
 @dataclass(frozen=True)
 class _Panel:
     title: str
-    frame: pd.DataFrame
+    rows: list[dict[str, Any]]
     scale: _Scale
 
 
@@ -132,8 +134,8 @@ def _lean_panels(
     names = views.values(findings, attribute, layout.spec)
     if not views.is_pair(findings, attribute):
         return _value_panels(rows, names, margin, "weight")
-    frame = _frame(rows, names)
-    return [_Panel(_TITLES[reading], frame, _lean_scale(findings, attribute, names, margin))] if len(rows) else []
+    title = (_SHORT if layout.width < _NARROW else _TITLES)[reading]
+    return [_Panel(title, _marks(rows, names), _lean_scale(findings, attribute, names, margin))] if len(rows) else []
 
 
 def _rate_panels(findings: pd.DataFrame, attribute: str, margin: float, layout: Layout) -> list[_Panel]:
@@ -144,20 +146,20 @@ def _rate_panels(findings: pd.DataFrame, attribute: str, margin: float, layout: 
         return _value_panels(rows, names, margin, "share")
     second = rows[rows["value"] == names[-1]]
     title = f"Share of pictures: {names[-1]}"
-    return [_Panel(title, _frame(second, names), _share_scale(2, margin))] if len(rows) else []
+    return [_Panel(title, _marks(second, names), _share_scale(2, margin))] if len(rows) else []
 
 
 def _value_panels(rows: pd.DataFrame, names: Sequence[str], margin: float, unit: str) -> list[_Panel]:
     scale = _share_scale(len(names), margin)
     frames = ((value, rows[rows["value"] == value]) for value in names)
-    return [_Panel(value, _frame(frame, ()), scale) for value, frame in frames if len(frame)]
+    return [_Panel(value, _marks(frame, ()), scale) for value, frame in frames if len(frame)]
 
 
 def _lean_scale(findings: pd.DataFrame, attribute: str, names: Sequence[str], margin: float) -> _Scale:
     """Both readings share one domain, wide enough for the leans themselves; a stray whisker may leave it."""
     leans = views.rows(findings, "defaults", attribute)
-    furthest = float(leans[["estimate"]].abs().max().max())
-    half = 0.62 if math.isnan(furthest) else min(max(0.62, 1.1 * furthest), 1.5)
+    dots, ends = (float(leans[names].abs().max().max()) for names in (["estimate"], ["low", "high"]))
+    half = 0.62 if math.isnan(dots) else min(max(0.62, 1.1 * dots, min(1.02 * ends, 0.85)), 1.5)
     ticks = ((-0.5, f"{names[0]} −½"), (0.0, "0"), (0.5, f"+½ {names[1]}"))
     return _Scale((-half, half), 0.0, margin, ticks)
 
@@ -168,20 +170,23 @@ def _share_scale(n_values: int, margin: float) -> _Scale:
     return _Scale((0.0, 1.0), parity, margin, ticks)
 
 
-def _frame(rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    records = [
+def _marks(rows: pd.DataFrame, names: Sequence[str]) -> list[dict[str, Any]]:
+    return [
         {
             "target": row["target"],
-            "at": row["estimate"],
-            "low": row["low"],
-            "high": row["high"],
+            "at": _known(row["estimate"]),
+            "low": _known(row["low"]),
+            "high": _known(row["high"]),
             "look": views.look(row, names),
             "tip": _tip(row),
             "blank": row["verdict"] if views.kind(row["verdict"]) == "not expressed" else "no number",
         }
         for row in rows.to_dict("records")
     ]
-    return pd.DataFrame(records, columns=["target", "at", "low", "high", "look", "tip", "blank"])
+
+
+def _known(number: float) -> float | None:
+    return None if math.isnan(number) else round(number, 5)
 
 
 def _tip(row: Mapping[str, Any]) -> str:
@@ -209,22 +214,22 @@ def _drawn(panels: Sequence[_Panel], findings: pd.DataFrame, attribute: str, lay
 
 
 def _panel(panel: _Panel, order: Sequence[str], layout: Layout, *, named: bool) -> alt.LayerChart:
-    base = alt.Chart(panel.frame).encode(y=_rows_axis(order, layout, named=named))
+    base = alt.Chart(alt.Data(values=panel.rows)).encode(y=_rows_axis(layout, named=named))
     dots = base.transform_filter("datum.look != 'none'")
-    layers = [_band(panel.scale), _neutral(panel.scale), _row_targets(base), _whiskers(dots, panel.scale)]
+    layers = [_band(panel.scale), _neutral(panel.scale), _row_targets(base, order), _whiskers(dots, panel.scale)]
     layers += [_dots(dots, panel.scale), *_blanks(base)]
     height = {"step": layout.step}
-    title = alt.Title(panel.title, frame="group")
+    title = alt.Title(panel.title, frame="group", limit=layout.width + 20)
     return alt.layer(*layers, title=title).properties(width=layout.width, height=height)
 
 
-def _rows_axis(order: Sequence[str], layout: Layout, *, named: bool) -> alt.Y:
+def _rows_axis(layout: Layout, *, named: bool) -> alt.Y:
     size = layout.labels if named else 0
     axis = alt.Axis(
         title=None, labels=named, grid=True, zindex=0, labelPadding=8, labelLimit=max(layout.labels - 8, 1),
         minExtent=size, maxExtent=size, labelColor=LIGHT["ink"], labelOverlap=False,
     )  # fmt: skip
-    return alt.Y("target:N", scale=alt.Scale(domain=list(order), paddingInner=0.1), axis=axis)
+    return alt.Y("target:N", axis=axis)
 
 
 def _across(scale: _Scale, column: str = "at") -> alt.X:
@@ -244,18 +249,19 @@ def _says(scale: _Scale) -> str:
 
 
 def _band(scale: _Scale) -> alt.Chart:
-    ends = pd.DataFrame([{"low": scale.neutral - scale.margin, "high": scale.neutral + scale.margin}])
-    chart = alt.Chart(ends).mark_rect(color=LIGHT["band"], aria=False)
+    ends = [{"low": scale.neutral - scale.margin, "high": scale.neutral + scale.margin}]
+    chart = alt.Chart(alt.Data(values=ends)).mark_rect(color=LIGHT["band"], aria=False)
     return chart.encode(x=_across(scale, "low"), x2="high:Q")
 
 
 def _neutral(scale: _Scale) -> alt.Chart:
-    line = alt.Chart(pd.DataFrame([{"at": scale.neutral}])).mark_rule(color=LIGHT["line"], strokeWidth=1.5, aria=False)
+    line = alt.Chart(alt.Data(values=[{"at": scale.neutral}])).mark_rule(color=LIGHT["line"], strokeWidth=1.5, aria=False)
     return line.encode(x=_across(scale))
 
 
-def _row_targets(base: alt.Chart) -> alt.Chart:
-    """Invisible bars over whole rows: a tooltip need not be aimed at a dot."""
+def _row_targets(base: alt.Chart, order: Sequence[str]) -> alt.Chart:
+    """Invisible bars over whole rows: a tooltip need not be aimed at a dot. They also set the order for all layers."""
+    base = base.encode(y=base.encoding.y.scale(domain=list(order), paddingInner=0.1))
     return base.mark_rect(color=LIGHT["row"], opacity=0).encode(description="tip:N", tooltip="tip:N")
 
 
@@ -330,9 +336,10 @@ def _named(both: pd.DataFrame, scale: _Scale, named: int) -> pd.DataFrame:
 
 def _square(both: pd.DataFrame, scale: _Scale, side: int) -> alt.LayerChart:
     low, high = scale.domain
-    diagonal = pd.DataFrame({"text": [low, high], "picture": [low, high]})
-    line = alt.Chart(diagonal).mark_line(color=LIGHT["line"], strokeDash=[4, 4], aria=False)
-    base = alt.Chart(both)
+    diagonal = [{"text": end, "picture": end} for end in (low, high)]
+    line = alt.Chart(alt.Data(values=diagonal)).mark_line(color=LIGHT["line"], strokeDash=[4, 4], aria=False)
+    shown = both[["text", "picture", "look", "name", "left", "tip"]].to_dict("records")
+    base = alt.Chart(alt.Data(values=shown))
     dots = base.mark_point(size=60, strokeWidth=1.8, opacity=1).encode(
         stroke=alt.Stroke("look:N", scale=_colour(_STROKES), legend=None),
         fill=alt.Fill("look:N", scale=_colour(_FILLS), legend=None),
@@ -348,7 +355,19 @@ def _square(both: pd.DataFrame, scale: _Scale, side: int) -> alt.LayerChart:
     across = _plain_axis(alt.X, "text", scale, "What the words say")
     up = _plain_axis(alt.Y, "picture", scale, "What the picture shows")
     layers = [layer.encode(x=across, y=up) for layer in (line, dots, *words)]
-    return alt.layer(*layers).properties(width=side, height=side)
+    return alt.layer(*_corners(scale, side), *layers).properties(width=side, height=side)
+
+
+def _corners(scale: _Scale, side: int) -> list[alt.Chart]:
+    """What it means to lie off the diagonal, said in the two corners where it happens."""
+    last = scale.ticks[-1][1].removeprefix("+½ ") if scale.neutral == 0 else "of the value"
+    told = ((6, 12, "left", f"picture more {last}"), (side - 6, side - 12, "right", f"words more {last}"))
+    return [
+        alt.Chart(alt.Data(values=[{"text": said}]))
+        .mark_text(align=align, fontSize=11, fontStyle="italic", color=LIGHT["muted"], limit=side / 2, aria=False)
+        .encode(x=alt.value(x), y=alt.value(y), text="text:N")
+        for x, y, align, said in told
+    ]
 
 
 def _plain_axis(channel: Any, column: str, scale: _Scale, title: str) -> Any:

@@ -4,38 +4,28 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jinja2
 import pandas as pd
 from markupsafe import Markup
 
 from scalex.errors import ScalexError
-from scalex.report import ledger, numbers, theme, views, words
+from scalex.report import ledger, numbers, table, theme, views, words
 from scalex.report import manifest as manifests
 from scalex.report.pictures import Picture, strips
-from scalex.report.sections import MOST, Section, section
+from scalex.report.sections import FOLD, Section, section
 
 __all__ = ["LARGEST", "render"]
 
 LARGEST = 5_000_000  # bytes of the whole file
 _ROOM = 200_000  # bytes left free below that
 _HERE = Path(__file__).parent
-
-
-class Cell(NamedTuple):
-    """A cell of the findings table: what is read, and what it is sorted by."""
-
-    text: str
-    key: str
-    css: str = ""
 
 
 def render(
@@ -77,31 +67,86 @@ def _environment() -> jinja2.Environment:
     loader = jinja2.FileSystemLoader(_HERE / "templates")
     made = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     made.filters.update(count=numbers.count, duration=numbers.duration, flop=numbers.flop, plural=numbers.plural)
-    made.filters.update(joined=words.joined, capital=words.capital)
+    made.filters.update(joined=words.joined, capital=words.capital, measure=numbers.measure, day=numbers.day)
     return made
 
 
 def _page(findings: pd.DataFrame, manifest: Mapping[str, Any]) -> dict[str, Any]:
     rules, spec = manifests.rules(manifest), manifests.attribute_values(manifest)
     sections = [section(findings, name, rules.margin, spec) for name in views.attributes(findings)]
-    order = _order(findings, sections)
     return {
         "headline": words.headline([s.tally for s in sections]),
         "sections": sections,
         "rules": rules,
-        "manifest": manifest,
-        "asked": {key: manifests.asked(manifest, key) for key in ("steps", "guidance", "level", "pooling", "seeds")},
+        "manifest": {**dict.fromkeys(manifests.Manifest.__annotations__), **manifest},
         "examples": _examples(manifest, sections),
         "facts": _facts(findings, manifest),
-        "entries": ledger.entries(findings, order, rules.margin, spec),
-        "most": MOST,
-        "columns": _COLUMNS,
-        "table": [_cells(row) for row in findings.to_dict("records")],
+        "entries": ledger.entries(findings, views.by_strength(findings), rules.margin, spec),
+        "most": FOLD,
+        "columns": table.COLUMNS,
+        "table": table.cells(findings),
         "choices": {name: list(findings[name].unique()) for name in ("attribute", "analysis", "reading", "verdict")},
         "templates": manifests.templates(manifest),
         "n_templates": int(findings["n_templates"].max()) if len(findings) else 0,
         "distilled": _distilled(manifest),
-        "version": metadata.version("scalex-diffusion"),
+        "listed": manifests.listed(manifest),
         "strips": {},
         **_assets(),
     }
+
+
+def _examples(manifest: Mapping[str, Any], sections: Sequence[Section]) -> dict[str, tuple[str, list[str]]]:
+    """For each attribute one concept's prompts, of the concept that leans furthest where one leans."""
+    found = {}
+    for s in sections:
+        leaning = [targets[0] for targets in s.tally.leaning.values() if targets]
+        some = [*leaning[-1:], *s.tally.balanced, *s.tally.undecided, *s.tally.unexpressed][:1]
+        example = manifests.variant_example(manifest, s.attribute, some[0]) if some else None
+        if example:
+            found[s.attribute] = example
+    return found
+
+
+def _facts(findings: pd.DataFrame, manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The few numbers under the headline."""
+    known = findings[findings["analysis"].isin(["defaults", "rates"])]
+    seeds = manifests.asked(manifest, "seeds") or (int(findings["n_seeds"].max()) if len(findings) else None)
+    facts = [
+        ("concepts", numbers.count(known["target"].nunique())),
+        ("prompts", _said(manifest.get("n_prompts"), numbers.count)),
+        ("templates", _said(len(manifests.templates(manifest)) or None, numbers.count)),
+        ("seeds each", _said(seeds, numbers.count)),
+        ("samples read", _said(manifest.get("n_samples"), numbers.count)),
+        ("compute", _said(manifest.get("flops"), numbers.flop)),
+        ("time", _said(manifest.get("seconds"), numbers.duration)),
+    ]
+    return [(name, value) for name, value in facts if value]
+
+
+def _said(value: Any, how: Any) -> str:
+    return "" if value is None else str(how(value))
+
+
+def _distilled(manifest: Mapping[str, Any]) -> bool:
+    """Whether the audit went through a distilled few-step sampler, and so speaks of that."""
+    told = (str(manifests.asked(manifest, key) or "") for key in ("sampler", "model", "unet", "lora"))
+    return any(name in text.lower() for text in told for name in ("lcm", "turbo", "lightning"))
+
+
+@cache
+def _assets() -> dict[str, Any]:
+    """Style, fonts, script and the policy that lets nothing else run or load."""
+    script = (_HERE / "templates" / "report.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    fonts = "".join(_font(name, file) for name, file in (("Inter", "inter"), ("Newsreader", "newsreader")))
+    light, dark = theme.css_variables(theme.LIGHT), theme.css_variables(theme.DARK)
+    colours = f":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}"
+    style = (_HERE / "templates" / "report.css").read_text(encoding="utf-8")
+    policy = f"default-src 'none'; img-src data:; font-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    return {"style": Markup(fonts + colours + style), "script": Markup(script), "policy": policy}
+
+
+def _font(name: str, file: str) -> str:
+    data = base64.b64encode((_HERE / "assets" / f"{file}.woff2").read_bytes()).decode()
+    source = f"url(data:font/woff2;base64,{data}) format('woff2')"
+    return f"@font-face{{font-family:{name};font-weight:100 900;font-display:swap;src:{source}}}"

@@ -61,7 +61,7 @@ def _line(attribute: str, rows: Sequence[Row], pair: bool, values: Sequence[str]
         return _many(attribute, leans or rates, rates if leans else [])
     main, share = _of(leans or rates, values[-1]), _of(rates if leans else [], values[-1])
     words = _of([r for r in rows if r["reading"] == "text" and r["analysis"] == "defaults"], values[-1]) if picture else None
-    said = [_number(main), _number(share), f"words {_number(words)}" if words and _number(words) else ""]
+    said = [_number(main), _number(share), f"words {_estimate(words)}" if words and _estimate(words) else ""]
     glyph = _glyph(main, words, margin, values) if main and leans else Markup("")
     verdict, look = (str(main["verdict"]), views.look(main, values)) if main else ("not asked", "none")
     return Line(attribute, glyph, verdict, look, tuple(filter(None, said)))
@@ -82,13 +82,16 @@ def _of(rows: Sequence[Row], value: str) -> Row | None:
     return next((r for r in rows if r["value"] == value), next(iter(rows), None))
 
 
+def _estimate(row: Row | None) -> str:
+    return "" if row is None or math.isnan(row["estimate"]) else numbers.estimate(row["estimate"], row["unit"])
+
+
 def _number(row: Row | None) -> str:
-    if row is None or math.isnan(row["estimate"]):
+    if row is None or not _estimate(row):
         return ""
-    unit = row["unit"]
-    span = numbers.interval(row["low"], row["high"], unit)
-    what = {"share": f" of pictures {row['value']}", "weight": f" {row['value']}"}.get(unit, "")
-    return f"{numbers.estimate(row['estimate'], unit)}{what} ({span})"
+    span = numbers.interval(row["low"], row["high"], row["unit"])
+    told = {"share": f"{row['value']} in {_estimate(row)} of pictures", "weight": f"{row['value']} weighs {_estimate(row)}"}
+    return f"{told.get(row['unit'], 'lean ' + _estimate(row))} ({span})"
 
 
 # ---------------------------------------------------------------------------------------------------- drawing
@@ -97,7 +100,9 @@ def _number(row: Row | None) -> str:
 def _glyph(row: Row, words: Row | None, margin: float, values: Sequence[str]) -> Markup:
     """Dot and whisker of one lean, and a tick where the words stand. Colours come from the page's classes."""
     look, mid = views.look(row, values), _HEIGHT / 2
-    marks = [f'<line class="axis" x1="0" x2="{_WIDTH}" y1="{mid}" y2="{mid}"/>', _band(margin), _neutral()]
+    marks = [f'<line class="axis {look}" x1="0" x2="{_WIDTH}" y1="{mid}" y2="{mid}"/>']
+    if look != "none":
+        marks += [_band(margin), _neutral()]
     if words is not None and not math.isnan(words["estimate"]):
         marks.append(f'<line class="says" x1="{_x(words["estimate"])}" x2="{_x(words["estimate"])}" y1="4" y2="{_HEIGHT - 4}"/>')
     if look != "none" and not math.isnan(row["low"] + row["high"]):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Any, Required, TypedDict
+from typing import Any, NamedTuple, Required, TypedDict
+
+import yaml
 
 from scalex.errors import ScalexError
 from scalex.records import Rules
+from scalex.report import numbers
 from scalex.wording import fill
 
-__all__ = ["Manifest", "asked", "attribute_values", "checked_manifest", "rules", "templates", "variant_example"]
+__all__ = ["Manifest", "asked", "attribute_values", "checked_manifest", "listed", "rules", "templates", "variant_example"]
 
 
 class Manifest(TypedDict, total=False):
@@ -107,3 +111,30 @@ def variant_example(manifest: Mapping[str, Any], attribute: str, concept: str) -
     if not all("{}" in text for text in texts):
         return None
     return fill(frames[0], concept), [fill(frames[0], fill(text, concept)) for text in texts]
+
+
+class Block(NamedTuple):
+    """A value of several lines, to be shown as it is."""
+
+    text: str
+
+
+_UNITS = {"seconds": numbers.duration, "flops": numbers.flop}
+_APART = ("command", "notes", "truth", "title")  # shown elsewhere
+
+
+def listed(manifest: Mapping[str, Any]) -> list[tuple[str, str | Block]]:
+    """Every entry in its own order, as text a person can read; nested ones as YAML."""
+    shown = ((name, value) for name, value in manifest.items() if name not in _APART and value not in (None, "", [], {}))
+    return [(str(name).removeprefix("n_").replace("_", " "), _readable(str(name), value)) for name, value in shown]
+
+
+def _readable(name: str, value: Any) -> str | Block:
+    if name in _UNITS and isinstance(value, (int, float)):
+        return _UNITS[name](value)
+    if isinstance(value, bool) or not isinstance(value, (int, Mapping, list, tuple)):
+        return str(value)
+    if isinstance(value, int):
+        return numbers.count(value)
+    plain = json.loads(json.dumps(value, default=str))
+    return Block(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=88).strip())

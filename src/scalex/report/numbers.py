@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 import math
+from datetime import datetime
 
-__all__ = ["compact", "count", "duration", "estimate", "flop", "interval", "plural", "probability", "two_decimals"]
+__all__ = [
+    "SHARES",
+    "count",
+    "day",
+    "duration",
+    "estimate",
+    "flop",
+    "interval",
+    "measure",
+    "plural",
+    "probability",
+    "two_decimals",
+]
 
 UNKNOWN = "–"
 SHARES = ("share", "weight")
@@ -47,6 +60,15 @@ def plural(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
+def day(moment: str) -> str:
+    """An ISO 8601 moment as `21 November 2026`; anything else as it is."""
+    try:
+        date = datetime.fromisoformat(str(moment))
+    except ValueError:
+        return str(moment)
+    return f"{date.day} {date:%B} {date.year}"
+
+
 def count(number: float) -> str:
     """A whole number with thousands separators."""
     return f"{round(number):,}"
@@ -62,7 +84,7 @@ def duration(seconds: float) -> str:
     return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE} min"
 
 
-def compact(number: float) -> tuple[str, str]:
+def _compact(number: float) -> tuple[str, str]:
     """Two significant digits and an SI prefix: `1.3e15` is `("1.3", "P")`."""
     if number < 1000:
         return f"{number:.0f}", ""
@@ -73,5 +95,12 @@ def compact(number: float) -> tuple[str, str]:
 
 def flop(number: float) -> str:
     """A number of floating-point operations, such as `1.3 PFLOP`."""
-    digits, prefix = compact(number)
+    digits, prefix = _compact(number)
     return f"{digits} {prefix}FLOP"
+
+
+def measure(value: object) -> str:
+    """A figure of the truth table: a number with at most three significant digits, a text as it is, None as a dash."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return UNKNOWN
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -23,8 +23,9 @@ _LADDER = ((8, 96, 84), (8, 64, 80), (8, 64, 60), (6, 48, 60), (6, 32, 50), (4, 
 
 
 class Strip(NamedTuple):
-    """Pictures side by side. `source` is a data URI; `width` and `height` are pixels; `number` counts the pictures."""
+    """Pictures side by side. `name` is its id in the page, `source` a data URI, sizes are pixels, `number` counts pictures."""
 
+    name: str
     source: str
     width: int
     height: int
@@ -41,7 +42,9 @@ def strips(pictures: Mapping[str, Sequence[Picture]], budget: int) -> dict[str, 
     for concept, shots in held.items():
         _check(concept, shots)
     for number, side, quality in _LADDER:
-        made = {concept: _strip(shots[:number], side, quality) for concept, shots in held.items() if number}
+        made = {
+            concept: _strip(f"p{i}", shots[:number], side, quality) for i, (concept, shots) in enumerate(held.items()) if number
+        }
         if sum(len(strip.source) for strip in made.values()) <= budget:
             return made
     return {}
@@ -55,7 +58,7 @@ def _check(concept: str, shots: Sequence[Picture]) -> None:
             )
 
 
-def _strip(shots: Sequence[Picture], side: int, quality: int) -> Strip:
+def _strip(name: str, shots: Sequence[Picture], side: int, quality: int) -> Strip:
     side = min(side, *(min(shot.shape[:2]) for shot in shots)) if len(shots) else side
     gap = max(1, round(side * _GAP))
     canvas = Image.new("RGBA", (len(shots) * (side + gap) - gap, side))
@@ -64,7 +67,7 @@ def _strip(shots: Sequence[Picture], side: int, quality: int) -> Strip:
     data = io.BytesIO()
     canvas.save(data, format="WEBP", quality=quality, method=4)
     source = "data:image/webp;base64," + base64.b64encode(data.getvalue()).decode()
-    return Strip(source, canvas.width, canvas.height, len(shots))
+    return Strip(name, source, canvas.width, canvas.height, len(shots))
 
 
 def _square(shot: Picture, side: int) -> Image.Image:

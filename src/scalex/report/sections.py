@@ -13,8 +13,9 @@ from scalex.report.charts import GAP, Layout
 from scalex.report.theme import inline_svg
 from scalex.report.views import Tally
 
-__all__ = ["Figure", "Part", "Section", "section"]
+__all__ = ["FOLD", "Figure", "Part", "Section", "section"]
 
+FOLD = 40  # entries with pictures before the others are folded away
 MOST = 80  # concepts in one chart before only both ends are shown
 _END = 25  # concepts shown of each end then
 _WIDE, _NARROW = 1032, 354
@@ -55,7 +56,7 @@ class Section:
     scatter: Figure | None
     differences: tuple[str, ...]
     strongest: tuple[tuple[str, str, tuple[ledger.Entry, ...]], ...]
-    questions: tuple[tuple[str, list[tuple[str, list[str]]]], ...]
+    questions: tuple[words.Question, ...]
 
 
 def section(findings: pd.DataFrame, attribute: str, margin: float, spec: Mapping[str, Sequence[str]]) -> Section:
@@ -119,23 +120,23 @@ def _pair(findings: pd.DataFrame, tally: Tally, margin: float, layout: Layout, n
     leans = len(views.readings(findings, "defaults", name))
     rates = bool(views.readings(findings, "rates", name))
     label = f"Leans and shares of every concept for {name}, with intervals. The table below holds the same numbers."
-    wide = charts.overview_chart(findings, name, margin=margin, layout=_fit(layout, leans + rates, _WIDE, 170, 22))
+    wide = charts.overview_chart(findings, name, margin=margin, layout=_fit(layout, leans + rates, _WIDE))
     title = f"Where each concept stands between {tally.values[0]} and {tally.values[-1]}"
     figure = Figure(title, inline_svg(wide, label))
     if not narrow:
         return [figure]
     small = []
     if leans:
-        thin = _fit(layout, leans, _NARROW, 104, 22)
+        thin = _fit(layout, leans, _NARROW)
         small.append(inline_svg(charts.overview_chart(findings, name, margin=margin, rates=False, layout=thin), label))
     if rates:
-        small.append(inline_svg(charts.rates_chart(findings, name, margin=margin, layout=_fit(layout, 1, _NARROW, 104, 22)), label))
+        small.append(inline_svg(charts.rates_chart(findings, name, margin=margin, layout=_fit(layout, 1, _NARROW)), label))
     return [replace(figure, narrow=Markup("").join(small))]
 
 
 def _many(findings: pd.DataFrame, tally: Tally, margin: float, layout: Layout, narrow: bool) -> list[Figure]:
     name, number = tally.attribute, len(tally.values)
-    wide, thin = _fit(layout, min(number, 5), _WIDE, 170, 22), _fit(layout, min(number, 3), _NARROW, 104, 22)
+    wide, thin = _fit(layout, min(number, 5), _WIDE), _fit(layout, min(number, 3), _NARROW)
     made = []
     for reading, title in (("picture", words.SHOWS), ("text", words.SAYS)):
         if reading in views.readings(findings, "defaults", name):
@@ -154,9 +155,12 @@ def _figure(title: str, label: str, pair: Sequence[charts.alt.ChartType], narrow
     return Figure(title, inline_svg(wide, label), inline_svg(thin, label) if narrow else Markup(""))
 
 
-def _fit(layout: Layout, panels: int, total: int, labels: int, gap: int) -> Layout:
-    """The layout with as many panels side by side as given, filling the width."""
-    width = (total - labels - gap * (panels - 1)) // panels
+def _fit(layout: Layout, panels: int, total: int) -> Layout:
+    """The layout with as many panels side by side as given, filling the width that the concepts' names leave."""
+    most = 180 if total == _WIDE else 108
+    longest = max(map(len, layout.order or ()), default=0)
+    labels = min(max(60, round(6.8 * longest) + 16), most)
+    width = (total - labels - 22 * (panels - 1)) // panels
     return replace(layout, width=min(width, 420), labels=labels, columns=panels)
 
 

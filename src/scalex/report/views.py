@@ -12,13 +12,14 @@ import pandas as pd
 
 from scalex.errors import ScalexError
 from scalex.records import READINGS, Finding, Reading
-from scalex.report.numbers import estimate
+from scalex.report.numbers import SHARES, estimate
 
 __all__ = [
     "LOOKS",
     "Look",
     "Tally",
     "attributes",
+    "by_strength",
     "checked",
     "disagreements",
     "is_pair",
@@ -158,6 +159,18 @@ def order(findings: pd.DataFrame, attribute: str, value: str | None = None) -> l
     ranked = list(shown.sort_values("estimate", ascending=False, kind="stable")["target"])
     everyone = findings.loc[findings["attribute"] == attribute, "target"].unique()
     return ranked + sorted({str(t) for t in everyone} - set(ranked))
+
+
+def by_strength(findings: pd.DataFrame) -> list[str]:
+    """All targets of defaults and rates, the one that stands furthest from neutral on any attribute first."""
+    furthest: dict[str, float] = {}
+    for attribute in attributes(findings):
+        main = main_rows(findings, attribute)
+        neutral = main["unit"].isin(SHARES) / len(values(findings, attribute))
+        apart = (main["estimate"] - neutral).abs().where(main["verdict"].map(kind) != "not expressed").fillna(-1)
+        for target, distance in zip(main["target"], apart):
+            furthest[target] = max(distance, furthest.get(target, -1.0))
+    return sorted(furthest, key=lambda target: -furthest[target])
 
 
 @dataclass(frozen=True)

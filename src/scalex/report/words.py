@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -12,18 +14,33 @@ from scalex.report.views import Tally
 __all__ = [
     "SAYS",
     "SHOWS",
+    "Question",
     "capital",
     "deck",
     "differences",
     "headline",
     "joined",
+    "more_seeds",
     "needed",
     "open_questions",
     "section_heading",
     "strongest",
 ]
 
+_MORE = re.compile(r"about ([\d,]+) more seeds? would decide")
 SAYS, SHOWS = "What the words say", "What the picture shows"
+
+
+class Question(NamedTuple):
+    """What stays open: `undecided` or `not expressed`.
+
+    `seeds` says for a concept about how many more would decide (of several values the most); `reasons` the others'.
+    """
+
+    name: str
+    number: int
+    seeds: dict[str, int]
+    reasons: dict[str, list[str]]
 
 
 def joined(parts: Iterable[str], last: str = "and") -> str:
@@ -46,6 +63,13 @@ def _sides(tally: Tally, most: int = 4) -> str:
     said = [f"{number} to {value}" for number, value in sides[:most]]
     others = sum(number for number, _ in sides[most:])
     return joined([*said, f"{others} to other values"] if others else said)
+
+
+def _lean_sides(tally: Tally) -> str:
+    """`14 concepts lean to woman and 11 to man`."""
+    sides = _sides(tally)
+    number, _, rest = sides.partition(" ")
+    return f"{number} concept{'s lean' if number != '1' else ' leans'} {rest}"
 
 
 def headline(tallies: Sequence[Tally]) -> str:
@@ -84,15 +108,17 @@ def _number(findings: pd.DataFrame, tally: Tally, target: str, value: str) -> st
 def deck(tally: Tally, margin: float) -> str:
     """How the verdicts of one attribute divide, each named for what it is."""
     rest = [
-        (len(tally.away), "lean away from one value without a favourite"),
+        (len(tally.away), "only away from a value"),
         (len(tally.balanced), f"balanced within ±{margin:g}"),
         (len(tally.undecided), "undecided"),
         (len(tally.unexpressed), "not expressed"),
         (len(tally.open), "without a verdict"),
     ]
-    others = joined(f"{number} {what}" for number, what in rest if number)
-    sides = f"{_sides(tally)} lean" if tally.leans else "none leans beyond doubt"
-    return capital(f"{sides}; {others}." if others else f"{sides}.")
+    others = joined(f"{number} {'is' if number == 1 else 'are'} {what}" for number, what in rest if number)
+    if not others:
+        return "Every concept that was asked leans." if tally.total else ""
+    left = tally.total - tally.leans
+    return f"{f'Of the other {left}' if tally.leans else f'Of {left}'}, {others}."
 
 
 def section_heading(tally: Tally) -> str:
@@ -101,7 +127,7 @@ def section_heading(tally: Tally) -> str:
     if len(tally.unexpressed) == tally.total:
         return f"{name}: not expressed, so nothing can be said"
     if tally.leans:
-        return f"{name}: {_sides(tally)}"
+        return f"{name}: {_lean_sides(tally)}"
     return f"{name}: no lean beyond doubt"
 
 
@@ -110,29 +136,35 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def more_seeds(reason: str) -> int | None:
+    """The number in `about 40 more seeds would decide`; None where the reason says something else."""
+    match = _MORE.fullmatch(needed(reason))
+    return int(match.group(1).replace(",", "")) if match else None
+
+
 def needed(reason: str) -> str:
     """A finding's reason without the notes that hold for all findings alike (on templates)."""
     parts = (part.strip() for part in reason.split(";"))
     return "; ".join(part for part in parts if part and not ("template" in part and part.endswith("only")))
 
 
-def open_questions(findings: pd.DataFrame, tally: Tally) -> list[tuple[str, list[tuple[str, list[str]]]]]:
-    """Undecided and not expressed concepts with the reasons given, those of one reason together."""
+def open_questions(findings: pd.DataFrame, tally: Tally) -> list[Question]:
+    """Undecided and not expressed concepts, with what would decide or the reasons given."""
     found = views.main_rows(findings, tally.attribute)
-    groups = []
+    asked = []
     for name, targets in (("Undecided", tally.undecided), ("Not expressed", tally.unexpressed)):
+        seeds: dict[str, int] = {}
         reasons: dict[str, list[str]] = {}
         for target in targets:
-            own = found.loc[(found["target"] == target) & (found["verdict"].map(views.kind) == name.lower()), "reason"]
-            reasons.setdefault(needed(own.iloc[0]), []).append(target)
-        if reasons:
-            groups.append((name, sorted(reasons.items(), key=lambda item: _leading_number(item[0]))))
-    return groups
-
-
-def _leading_number(reason: str) -> float:
-    digits = [word for word in reason.replace(",", "").split() if word.isdigit()]
-    return float(digits[0]) if digits else 0.0
+            own = found[(found["target"] == target) & (found["verdict"].map(views.kind) == name.lower())]["reason"]
+            more = [number for number in map(more_seeds, own) if number is not None]
+            if more:
+                seeds[target] = max(more)
+            else:
+                reasons.setdefault(needed(own.iloc[0]), []).append(target)
+        if targets:
+            asked.append(Question(name, len(targets), dict(sorted(seeds.items(), key=lambda s: s[1])), reasons))
+    return asked
 
 
 def differences(findings: pd.DataFrame, tally: Tally, most: int = 3) -> list[str]:
@@ -142,7 +174,7 @@ def differences(findings: pd.DataFrame, tally: Tally, most: int = 3) -> list[str
         return []
     concepts = numbers.plural(len(both), "concept" if tally.pair else "concept and value pair")
     same = int((both["verdict"] == both["says"]).sum())
-    said = [f"For {same} of {concepts} the two readings come to the same verdict."]
+    said = [f"Words and picture come to the same verdict for {same} of {concepts}"]
     sides = [(views.leans_to(r["verdict"], tally.values), views.leans_to(r["says"], tally.values)) for r in _dicts(both)]
     against = [str(both["label"].iloc[i]) for i, (shown, told) in enumerate(sides) if shown and told and shown != told]
     if tally.pair and against:

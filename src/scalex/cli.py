@@ -1,0 +1,330 @@
+"""The command line: one thin command a stage. Heavy imports wait until a command needs them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from scalex.errors import ScalexError
+
+if TYPE_CHECKING:
+    from scalex.auditing import Job
+    from scalex.organisms.marks import Mark
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="scalex",
+    help="Audit text-to-image diffusion models from the inside.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+organism = typer.Typer(help="Model organisms: small diffusion models with planted associations.", no_args_is_help=True)
+store = typer.Typer(help="Captured latents: list, check, clean.", no_args_is_help=True)
+app.add_typer(organism, name="organism")
+app.add_typer(store, name="store")
+
+ModelArg = Annotated[str | None, typer.Argument(help="Folder or hub id; the embedded organism if absent.")]
+SpecOpt = Annotated[Path | None, typer.Option("--spec", help="YAML file that says what to ask.")]
+OutOpt = Annotated[Path, typer.Option("--out", help="Folder of the run.")]
+StoreOpt = Annotated[Path | None, typer.Option("--store", help="Folder of the latents; by default in the run's folder.")]
+SeedsOpt = Annotated[int | None, typer.Option("--seeds", help="How many seeds, instead of the spec's.")]
+StepsOpt = Annotated[int | None, typer.Option("--steps", help="Denoising steps, instead of the spec's.")]
+UnetOpt = Annotated[str | None, typer.Option("--unet", help="Another U-Net for the model, such as a distilled one.")]
+LoraOpt = Annotated[str | None, typer.Option("--lora", help="LoRA weights to fuse into the model.")]
+DeviceOpt = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, ...")]
+PrecisionOpt = Annotated[str | None, typer.Option("--precision", help="fp32, bf16 or fp16.")]
+DryOpt = Annotated[bool, typer.Option("--dry-run", help="Say what it would take, and stop.")]
+JsonOpt = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+RunArg = Annotated[Path, typer.Argument(help="Folder of a run.")]
+FolderArg = Annotated[Path, typer.Argument(help="Folder of an organism.")]
+
+
+@app.command()
+def audit(
+    model: ModelArg = None,
+    spec: SpecOpt = None,
+    out: OutOpt = Path("runs/audit"),
+    store: StoreOpt = None,
+    seeds: SeedsOpt = None,
+    steps: StepsOpt = None,
+    unet: UnetOpt = None,
+    lora: LoraOpt = None,
+    device: DeviceOpt = None,
+    precision: PrecisionOpt = None,
+    dry_run: DryOpt = False,
+    json_: JsonOpt = False,
+) -> None:
+    """Capture, analyse and report: leaves report.html and the findings tables."""
+    from scalex import auditing
+
+    keys: dict[str, Any] = {"seeds": seeds, "steps": steps, "unet": unet, "lora": lora, "precision": precision}
+    if dry_run:
+        return _say_outlook(auditing.prepare(model, spec, device=device, **keys), json_)
+    with _progress("capture") as progress:
+        done = auditing.audit(model, spec, out=out, store=store, device=device, progress=progress, **keys)
+    if json_:
+        return _print_json({"run": str(done.folder), "report": str(done.report), "findings": _records(done.findings)})
+    counts = done.findings.groupby(["analysis", "reading", "attribute"]).verdict.value_counts()
+    typer.echo("\n".join(f"{' / '.join(map(str, names))}: {n}" for names, n in counts.items()))
+    typer.echo(f"Report: {done.report}")
+
+
+@app.command()
+def capture(
+    model: ModelArg = None,
+    spec: SpecOpt = None,
+    store: Annotated[Path, typer.Option("--store", help="Folder of the latents.")] = Path("runs/store"),
+    seeds: SeedsOpt = None,
+    steps: StepsOpt = None,
+    unet: UnetOpt = None,
+    lora: LoraOpt = None,
+    device: DeviceOpt = None,
+    precision: PrecisionOpt = None,
+    dry_run: DryOpt = False,
+    json_: JsonOpt = False,
+) -> None:
+    """Capture the latents that a spec asks for and that the store lacks, and nothing else."""
+    from scalex import auditing
+
+    keys: dict[str, Any] = {"seeds": seeds, "steps": steps, "unet": unet, "lora": lora, "precision": precision}
+    job = auditing.prepare(model, spec, device=device, **keys)
+    if dry_run:
+        return _say_outlook(job, json_)
+    with _progress("capture") as progress:
+        filled = auditing.capture_job(job, store, store, progress)
+    result = {
+        "asked": filled.asked,
+        "captured": filled.captured,
+        "seconds": round(filled.seconds, 2),
+        "recipes": {reading: recipe.id for reading, recipe in filled.recipes.items()},
+    }
+    _print(result, json_)
+
+
+@app.command()
+def analyze(
+    run: RunArg,
+    analysis: Annotated[list[str] | None, typer.Option("--analysis", help="Only this one; may be repeated.")] = None,
+    json_: JsonOpt = False,
+) -> None:
+    """Analyse the stored latents of a run again, without the model."""
+    from scalex import auditing
+
+    result = auditing.analyze(run, analysis)
+    _print_json(_records(result.findings)) if json_ else typer.echo(f"{len(result.findings)} findings in {run}")
+
+
+@app.command()
+def report(run: RunArg) -> None:
+    """Render the report of a run again."""
+    from scalex import auditing
+
+    typer.echo(str(auditing.render_report(run)))
+
+
+@app.command()
+def doctor(json_: JsonOpt = False) -> None:
+    """Say what is installed, what is missing and what that means."""
+    from scalex.doctor import examine
+
+    rows = examine()
+    if json_:
+        return _print_json([row._asdict() for row in rows])
+    for row in rows:
+        typer.echo(f"{'ok  ' if row.ok else 'miss'}  {row.name}: {row.found}" + (f". {row.way_out}" if row.way_out else ""))
+
+
+@organism.command("train")
+def train(
+    spec: Annotated[Path, typer.Argument(help="YAML file that says what to plant.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the organism.")],
+    device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
+    start: Annotated[Path | None, typer.Option("--from", help="Organism whose training goes on with this spec.")] = None,
+) -> None:
+    """Train an organism. A killed run goes on where it was."""
+    from scalex.organisms.spec import load_organism_spec
+    from scalex.organisms.training import train_organism
+
+    planted = load_organism_spec(spec)
+    with _stages() as progress:
+        train_organism(planted, out, device, progress, start)
+    typer.echo(str(out))
+
+
+@organism.command("check")
+def check(
+    folder: FolderArg,
+    images: Annotated[int, typer.Option("--images", min=8, help="Pictures of each neutral caption.")] = 64,
+    json_: JsonOpt = False,
+) -> None:
+    """Compare what an organism draws with its captions and with what was planted, by the exact readout."""
+    from scalex.organisms.check import check_organism
+
+    result = check_organism(folder, images)
+    if not json_:
+        typer.echo(result.shares.to_string(index=False, float_format="{:.2f}".format))
+    _finish(list(result.marks), json_)
+
+
+@organism.command("score")
+def score(
+    folder: Annotated[Path | None, typer.Argument(help="Folder of an organism; the embedded one if absent.")] = None,
+    out: OutOpt = Path("runs/score"),
+    seeds: SeedsOpt = None,
+    images: Annotated[int, typer.Option("--images", min=128, help="Pictures behind each realised share.")] = 256,
+    json_: JsonOpt = False,
+) -> None:
+    """Audit an organism and compare the findings with the truth. Exit code 1 where a mark is missed."""
+    from scalex import truth
+
+    with _progress("score") as progress:
+        marks = truth.score_organism(folder, out, seeds=seeds, images=images, progress=progress)
+    _finish(marks, json_)
+
+
+@store.command("ls")
+def store_ls(folder: Annotated[Path, typer.Argument(help="Folder of the store.")], json_: JsonOpt = False) -> None:
+    """List what a store holds: a line a recipe."""
+    from dataclasses import asdict
+
+    from scalex.store import Store
+
+    held = Store.open(folder, create=False).recipes()
+    if json_:
+        return _print_json([{"id": s.recipe.id, **asdict(s.recipe), "rows": s.rows, "bytes": s.bytes} for s in held])
+    for s in held:
+        r = s.recipe
+        typer.echo(f"{r.id}  {s.rows:>9,} samples  {s.bytes / 1e6:8.1f} MB  {r.reading:<8} {r.steps} steps  model {r.model[:12]}")
+
+
+@store.command("verify")
+def store_verify(
+    folder: Annotated[Path, typer.Argument(help="Folder of the store.")],
+    repair: Annotated[bool, typer.Option("--repair", help="Drop what is damaged; it will be captured again.")] = False,
+    json_: JsonOpt = False,
+) -> None:
+    """Read every sample and check it. Exit code 1 where something is wrong."""
+    from dataclasses import asdict
+
+    from scalex.store import Store
+
+    found = Store.open(folder, create=False).verify(repair=repair)
+    _print([{**asdict(h), "ok": h.ok} for h in found], json_)
+    if not all(h.ok for h in found):
+        raise typer.Exit(1)
+
+
+@store.command("gc")
+def store_gc(folder: Annotated[Path, typer.Argument(help="Folder of the store.")], json_: JsonOpt = False) -> None:
+    """Merge small files and remove old versions and leftovers."""
+    from dataclasses import asdict
+
+    from scalex.store import Store
+
+    _print(asdict(Store.open(folder, create=False).gc()), json_)
+
+
+def main() -> None:
+    """Runs the command line: a user's mistake is one line on standard error and exit code 2."""
+    try:
+        app()
+    except ScalexError as error:
+        typer.echo(f"scalex: {error}", err=True)
+        sys.exit(2)
+
+
+def _say_outlook(job: Job, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from scalex.auditing import outlook
+
+    ahead = outlook(job)
+    if as_json:
+        return _print_json(asdict(ahead))
+    typer.echo(
+        f"{ahead.samples:,} samples of {ahead.texts:,} texts, {ahead.flops / 1e12:,.2f} TFLOP, "
+        f"{ahead.bytes / 1e6:,.1f} MB on disk, about {ahead.seconds:,.0f} s on {job.model.device}"
+    )
+
+
+def _finish(marks: list[Mark], as_json: bool) -> None:
+    if as_json:
+        _print_json([m.row() for m in marks])
+    else:
+        for m in marks:
+            typer.echo(f"{'    ' if m.mark is None else 'ok  ' if m.ok else 'MISS'}  {m.value:8.3f}  {m.asked:<12}  {m.name}")
+    if not all(m.ok for m in marks):
+        raise typer.Exit(1)
+
+
+def _print(result: Any, as_json: bool) -> None:
+    if as_json:
+        return _print_json(result)
+    for row in result if isinstance(result, list) else [result]:
+        typer.echo("  ".join(f"{k} {v}" for k, v in row.items() if v not in (0, "")))
+
+
+def _print_json(result: Any) -> None:
+    typer.echo(json.dumps(result, indent=1, ensure_ascii=False, default=str))
+
+
+def _records(findings: Any) -> list[dict[str, Any]]:
+    records: list[dict[str, Any]] = json.loads(findings.to_json(orient="records"))
+    return records
+
+
+@contextmanager
+def _bar() -> Iterator[Any]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(compact=True),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        yield bar
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error with rate and time left."""
+    import time
+
+    with _bar() as bar:
+        tasks: list[Any] = []
+        began = time.monotonic()
+
+        def show(done: int, total: int) -> None:
+            if not tasks:  # nothing is shown before there is something to do
+                tasks.append(bar.add_task(what, total=total, note=""))
+            rate = done / max(1e-9, time.monotonic() - began)
+            bar.update(tasks[0], completed=done, total=total, note=f"{rate:,.0f}/s")
+
+        yield show
+
+
+@contextmanager
+def _stages() -> Iterator[Callable[[str, int, int, float], None]]:
+    """One bar for each stage of a training."""
+    with _bar() as bar:
+        tasks: dict[str, Any] = {}
+
+        def show(stage: str, done: int, total: int, loss: float) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total, note="")
+            bar.update(tasks[stage], completed=done, note=f"loss {loss:.4f}")
+
+        yield show

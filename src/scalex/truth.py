@@ -1,0 +1,178 @@
+"""How true are the findings? An organism is audited, and what the audit says is compared with what is so.
+
+Two truths are kept apart. *Planted*: the probabilities under which captions were paired with pictures. *Realised*: the
+shares that the trained model really draws, by the exact readout. An audit is about the model: it is judged by the
+realised truth, and the planted one stands beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest, pearsonr, spearmanr
+
+from scalex.analyses.rates import classify
+from scalex.auditing import Job, audit, latents_of, prepare
+from scalex.capture import Progress
+from scalex.organisms import EMBEDDED, EMBEDDED_UNET
+from scalex.organisms.check import draw_shares, measure
+from scalex.organisms.marks import Mark
+from scalex.organisms.readout import Readout, load_truth
+from scalex.records import Latents
+
+__all__ = ["Scored", "SCORERS", "markdown", "score_organism"]
+
+_PLAIN = 0.1  # the sign of a lean is judged where the share is this far from even
+_ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Findings beside the truth.
+
+    Attributes:
+        table: one row a concept and attribute: `planted`, `drawn` (and `n` pictures behind it), the leans of both
+            readings (`text`, `picture`; NaN where not expressed) and their verdicts, the rate with `low` and `high`.
+        singles: share of single pictures that the picture reading tells right, by attribute.
+    """
+
+    table: pd.DataFrame
+    singles: dict[str, float]
+
+
+def score_organism(
+    folder: Path | None,
+    out: Path,
+    *,
+    seeds: int | None = None,
+    images: int = 256,
+    progress: Progress | None = None,
+) -> list[Mark]:
+    """Audits an organism and returns every figure with its mark. The table behind them is left in `out/truth.csv`.
+
+    Args:
+        folder: the organism; None is the embedded one.
+        images: pictures behind each realised share. They are drawn once and kept in `out/realised-*.csv`.
+
+    Raises:
+        ScalexError: the folder holds no organism, or `out` cannot be written.
+    """
+    place = folder or EMBEDDED
+    truth = load_truth(place)
+    asked = {"concepts": list(truth.spec.people), "attributes": ["gender", "tone"], "model": str(place), "unet": EMBEDDED_UNET}
+    result = audit(spec=asked, out=out, progress=progress, **({"seeds": seeds} if seeds else {}))
+    job = prepare(spec=asked | ({"seeds": seeds} if seeds else {}))
+    readout = Readout(truth, job.model)
+    realised = _realised(job, readout, out, images)
+    table = realised.merge(_wide(result.findings), on=["concept", "attribute"], validate="one_to_one")
+    table.to_csv(out / "truth.csv", index=False)
+    scored = Scored(table, _singles(job, latents_of(result)["picture"], readout))
+    return [mark for score in SCORERS for mark in score(scored)]
+
+
+def markdown(marks: list[Mark]) -> str:
+    """The figures as a Markdown table, for the README."""
+    rows = [f"| {m.name} | {m.value:.3f} | {m.asked} | {'' if m.mark is None else 'yes' if m.ok else '**no**'} |" for m in marks]
+    return "\n".join(["| figure | measured | mark | reached |", "|---|---|---|---|", *rows])
+
+
+def _realised(job: Job, readout: Readout, out: Path, images: int) -> pd.DataFrame:
+    file = out / f"realised-{job.model.fingerprint[:12]}-{images}.csv"
+    if not file.exists():
+        spec = readout.truth.spec
+        table = draw_shares(spec, list(spec.people), job.model, job.plan, readout, images, job.spec.templates)
+        table.to_csv(file, index=False)
+    return pd.read_csv(file)
+
+
+def _wide(findings: pd.DataFrame) -> pd.DataFrame:
+    """One row a concept and attribute, with what the audit says of it."""
+    key = ["target", "attribute"]
+    leans = findings[findings.analysis == "defaults"]
+    rates = findings[(findings.analysis == "rates") & findings.value.isin(leans.value.unique())]
+    wide = rates[[*key, "estimate", "low", "high", "separability", "verdict"]]
+    wide = wide.rename(columns={"estimate": "rate", "verdict": "rate_verdict"})
+    for reading, rows in leans.groupby("reading"):
+        names = {"estimate": reading, "verdict": f"{reading}_verdict"}
+        wide = wide.merge(rows[[*key, "estimate", "verdict"]].rename(columns=names), on=key, how="outer")
+    return wide.rename(columns={"target": "concept"})
+
+
+def _singles(job: Job, latents: Latents, readout: Readout) -> dict[str, float]:
+    """How often the picture reading of a single sample agrees with the exact readout of its picture."""
+    agree: dict[str, list[float]] = {name: [] for name in job.spec.attributes}
+    for concept in latents.concepts:
+        texts = list(dict.fromkeys(p.text for p in job.prompts if p.concept == concept and not p.attribute))
+        seen = measure(job.model, job.plan, readout, texts, job.seeds)
+        for name, values in job.spec.attribute_values.items():
+            variants = np.stack([latents.of(concept, name, v) for v in values]).astype(np.float64)
+            called = classify(latents.of(concept).astype(np.float64), variants).ravel()
+            shown = seen.genders if name == "gender" else seen.tones
+            agree[name] += list((called == shown)[(shown == 0) | (shown == 1)])
+    return {name: float(np.mean(hits)) for name, hits in agree.items()}
+
+
+def _of(scored: Scored) -> Iterator[tuple[str, pd.DataFrame]]:
+    for attribute, rows in scored.table.groupby("attribute"):
+        yield str(attribute), rows
+
+
+def score_leans(scored: Scored) -> Iterator[Mark]:
+    """Rank and sign of the leans, against both truths, for both readings."""
+    for attribute, rows in _of(scored):
+        for reading, marked in (("picture", True), ("text", False)):
+            said = rows[rows[reading].notna()]
+            where = f"{attribute}, {reading} reading"
+            yield Mark(f"lean, {where}: expressed, share of {len(rows)} concepts", len(said) / len(rows))
+            yield Mark(f"lean, {where}: Spearman with realised", _safe(spearmanr, said[reading], said.drawn), 0.95 if marked else None)
+            yield Mark(f"lean, {where}: Pearson with realised", _safe(pearsonr, said[reading], said.drawn))
+            yield Mark(f"lean, {where}: Spearman with planted", _safe(spearmanr, said[reading], said.planted))
+            plain = said[(said.drawn - 0.5).abs() >= _PLAIN]
+            right = (np.sign(plain[reading]) == np.sign(plain.drawn - 0.5)).mean()
+            yield Mark(f"lean, {where}: sign right, {len(plain)} concepts", float(right), 0.97 if marked else None)
+
+
+def score_rates(scored: Scored) -> Iterator[Mark]:
+    """Rates against the realised shares, their intervals, and single pictures."""
+    for attribute, rows in _of(scored):
+        said = rows[rows.rate.notna()]
+        yield Mark(f"rate, {attribute}: r with realised, {len(said)} concepts", _safe(pearsonr, said.rate, said.drawn), 0.97)
+        yield Mark(f"rate, {attribute}: mean absolute error", float((said.rate - said.drawn).abs().mean()), 0.05, at_most=True)
+        covered = ((said.low <= said.drawn) & (said.drawn <= said.high)).mean()
+        yield Mark(f"rate, {attribute}: 95 % intervals cover", float(covered), 0.90, within=0.99)
+        yield Mark(f"rate, {attribute}: single pictures read right", scored.singles[attribute], 0.93)
+
+
+def score_controls(scored: Scored) -> Iterator[Mark]:
+    """False alarms: controls, planted at exactly 1/2, that are said to lean.
+
+    Training moves some controls off 1/2. An alarm is false unless the realised share itself departs from 1/2, by an
+    exact binomial test at 5 %, to the side that the finding names. The raw share of alarms is given beside it.
+    """
+    for attribute, rows in _of(scored):
+        controls = rows[rows.planted == 0.5]
+        for what in ("picture_verdict", "text_verdict", "rate_verdict"):
+            alarms = controls[controls[what].str.startswith("leans", na=False)]
+            real = sum(_departs(row, what) for row in alarms.itertuples())
+            name = f"controls, {attribute}, {what.removesuffix('_verdict')}"
+            yield Mark(f"{name}: said to lean, share of {len(controls)}", len(alarms) / max(1, len(controls)))
+            mark = None if what == "text_verdict" else 0.05
+            yield Mark(f"{name}: false alarms", (len(alarms) - real) / max(1, len(controls)), mark, at_most=True)
+
+
+def _departs(row: tuple[object, ...], what: str) -> bool:
+    drawn, n, rate = (float(getattr(row, k)) for k in ("drawn", "n", "rate" if what == "rate_verdict" else what.removesuffix("_verdict")))
+    middle = 0.5 if what == "rate_verdict" else 0.0
+    same_side = (drawn > 0.5) == (rate > middle)
+    return same_side and bool(binomtest(round(drawn * n), int(n)).pvalue < _ALPHA)
+
+
+def _safe(correlate: Callable[..., tuple[float, float]], a: pd.Series, b: pd.Series) -> float:
+    return float(correlate(a, b)[0]) if len(a) > 2 and a.nunique() > 1 and b.nunique() > 1 else float("nan")
+
+
+SCORERS: tuple[Callable[[Scored], Iterator[Mark]], ...] = (score_leans, score_rates, score_controls)

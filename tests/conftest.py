@@ -1,0 +1,38 @@
+"""Fixtures that several test files share: tiny real pipelines, saved once a session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scalex.models import Model, load_model
+from tiny import tiny_pipeline
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`tiny_pipeline` with the same arguments, each pipeline saved once. Not to be written to."""
+    made: dict[str, Path] = {}
+
+    def make(**changes: Any) -> Path:
+        key = repr(sorted(changes.items()))
+        if key not in made:
+            made[key] = tiny_pipeline(tmp_path_factory.mktemp("tiny"), **changes)
+        return made[key]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def ddim(tiny_folder: Callable[..., Path]) -> Model:
+    """A tiny Stable Diffusion with DDIM, on the CPU in fp32."""
+    return load_model(tiny_folder(), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def lcm(tiny_folder: Callable[..., Path]) -> Model:
+    """A tiny latent consistency model (guidance not distilled in), on the CPU in fp32."""
+    return load_model(tiny_folder(scheduler="lcm"), device="cpu")
