@@ -76,6 +76,19 @@ def test_text_reading_is_that_of_a_whole_pipeline(
         np.testing.assert_allclose(found["text"][text, seed], expected, rtol=1e-5, atol=1e-5)
 
 
+def test_nnsight_reads_the_same(ddim: Model, tiny_folder: Callable[..., Path]) -> None:
+    nnsight = pytest.importorskip("nnsight")
+    pipe = pipeline(tiny_folder())
+    pipe.scheduler.set_timesteps(4)
+    condition, _ = pipe.encode_prompt(TEXT, "cpu", 1, False)
+    noise, at = start_noise(6, (1, 4, 8, 8)), pipe.scheduler.timesteps[0]
+    traced = nnsight.NNsight(pipe.unet)
+    with torch.no_grad(), traced.trace(noise, at, condition):
+        value = traced.mid_block.output.save()
+    found, _ = collect(ddim, [(TEXT, 6)], Plan(readings=("text",), guidance=1.0, pooling="full"))
+    np.testing.assert_allclose(found["text"][TEXT, 6], value.detach().numpy().reshape(1, -1), rtol=1e-5, atol=1e-6)
+
+
 def test_a_whole_pipeline_from_given_noise_and_condition_reads_the_same(
     ddim: Model, tiny_folder: Callable[..., Path]
 ) -> None:

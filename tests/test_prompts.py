@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scalex import vocabularies
@@ -302,8 +302,8 @@ ROWS = ["nurse", "tax  collector ", "", "Éire's “poet”"]
 EXPECTED = ("nurse", "tax collector", "Éire's “poet”")
 WRITTEN = {
     "c.txt": "# a comment\nnurse\ntax  collector \n\nÉire's “poet”\n",
-    "c.csv": 'id, concept\n1, nurse\n2,"tax  collector "\n3,\n4,Éire\'s “poet”\n5\n',
-    "c.tsv": "id\tconcept\n1\tnurse\n2\ttax  collector \n3\t\n4\tÉire's “poet”\n",
+    "c.csv": 'concept, id\nnurse, 1\n"tax  collector ",2\n,3\nÉire\'s “poet”,4\n',
+    "c.tsv": "id\tconcept\n1\tnurse\n2\ttax  collector \n3\t\n4\tÉire's “poet”\n5\n",
     "c.jsonl": "\n".join(json.dumps({"id": i, "concept": row}) for i, row in enumerate(ROWS)) + '\n\n{"id": 9}\n',
 }
 
@@ -426,7 +426,7 @@ specs = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(specs)
 def test_prompts_are_complete_ordered_and_hold_their_concept(data: dict[str, Any]) -> None:
     spec = load_spec(data)
@@ -441,7 +441,7 @@ def test_prompts_are_complete_ordered_and_hold_their_concept(data: dict[str, Any
     )
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(specs)
 def test_a_spec_round_trips(data: dict[str, Any]) -> None:
     spec = load_spec(data)
@@ -494,7 +494,7 @@ def test_the_key_is_what_it_is() -> None:
     assert sample_key(RECIPE, "a photo of a café", 7) == hashlib.sha256(plain.encode()).hexdigest()[:32]
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.tuples(st.text(), st.integers(0)), st.tuples(st.text(), st.integers(0)))
 def test_keys_differ_exactly_where_samples_do(a: tuple[str, int], b: tuple[str, int]) -> None:
     assert (sample_key(RECIPE, *a) == sample_key(RECIPE, *b)) == (a == b)

@@ -120,9 +120,9 @@ def test_missing_is_what_no_write_named_and_the_first_write_counts(
 
 def test_many_samples_are_looked_up_quickly(tmp_path: Path) -> None:
     store = filled(tmp_path / "s", texts=50, seeds=1000)
-    began = time.perf_counter()
+    began = time.process_time()  # of this process alone, whatever else the machine does
     assert len(store.missing(RECIPE, samples(100, 1000))) == 50_000
-    assert time.perf_counter() - began < 5  # 0.4 s on an idle core
+    assert time.process_time() - began < 5  # seen: 0.4 s
 
 
 def test_half_precision_is_kept_as_such_and_what_it_cannot_hold_is_refused(tmp_path: Path) -> None:
@@ -172,8 +172,8 @@ def test_no_kill_loses_what_was_acknowledged_or_doubles_it(tmp_path: Path) -> No
     rng = np.random.default_rng(5)
     acknowledged: set[str] = set()
     pairs = samples(40, 100)
-    for _ in range(5):  # two writers at once, and both are killed
-        writers = [start("fill", tmp_path / "s", 40, 100, stride) for stride in (1, -1)]
+    for _ in range(3):  # four writers at once, and all are killed
+        writers = [start("fill", tmp_path / "s", 40, 100, stride) for stride in (1, -1, 1, -1)]
         for writer in writers:
             acknowledged.update(kill_after(writer, int(rng.integers(1, 20)), rng.uniform(0, 0.05)))
         store = Store.open(tmp_path / "s")

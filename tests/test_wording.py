@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scalex.wording import article, did_you_mean, doubles_article, fill, put_for_noun, tidy
@@ -67,7 +67,7 @@ def test_fill_changes_only_the_article_before_the_slot(pattern: str, words: str,
     assert fill(pattern, words) == expected
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(), st.text(), st.text(min_size=1))
 def test_fill_keeps_everything_but_articles(before: str, after: str, words: str) -> None:
     before, after = before.replace("{}", ""), after.replace("{}", "")

@@ -35,7 +35,19 @@ from scalex.store import Store
 if TYPE_CHECKING:
     import altair as alt
 
-__all__ = ["Audit", "Job", "Outlook", "analyze", "audit", "capture_job", "latents_of", "open_run", "outlook", "prepare", "render_report"]
+__all__ = [
+    "Audit",
+    "Job",
+    "Outlook",
+    "analyze",
+    "audit",
+    "capture_job",
+    "latents_of",
+    "open_run",
+    "outlook",
+    "prepare",
+    "render_report",
+]
 
 _PICTURES = 8  # of each concept, in the report
 
@@ -86,13 +98,15 @@ class Audit:
         """The HTML report."""
         return self.folder / "report.html"
 
-    def leans(self, attribute: str, reading: Reading | None = None) -> alt.Chart:
-        """Leans of all concepts with intervals, as an Altair chart. Both readings where none is named."""
-        return lean_chart(self.findings, attribute, reading=reading)
+    def leans(self, attribute: str, reading: Reading = "picture") -> alt.Chart:
+        """Leans of all concepts with intervals, as an Altair chart."""
+        chart: alt.Chart = lean_chart(self.findings, attribute, reading=reading)
+        return chart
 
     def rates(self, attribute: str) -> alt.Chart:
         """Shares of pictures by value with intervals, as an Altair chart."""
-        return rates_chart(self.findings, attribute)
+        chart: alt.Chart = rates_chart(self.findings, attribute)
+        return chart
 
 
 def audit(
@@ -367,7 +381,9 @@ def _manifest_of(run: str | Path) -> tuple[Path, dict[str, Any]]:
     folder = Path(run)
     path = folder / "manifest.json"
     if not path.is_file():
-        raise ScalexError(f"{folder} is no run: it has no manifest.json", "Name the folder that `scalex audit --out` wrote")
+        raise ScalexError(
+            f"{folder} is no run: it has no manifest.json", "Name the folder that `scalex audit --out` wrote"
+        )
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError:

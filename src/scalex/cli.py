@@ -35,7 +35,9 @@ app.add_typer(store, name="store")
 ModelArg = Annotated[str | None, typer.Argument(help="Folder or hub id; the embedded organism if absent.")]
 SpecOpt = Annotated[Path | None, typer.Option("--spec", help="YAML file that says what to ask.")]
 OutOpt = Annotated[Path, typer.Option("--out", help="Folder of the run.")]
-StoreOpt = Annotated[Path | None, typer.Option("--store", help="Folder of the latents; by default in the run's folder.")]
+StoreOpt = Annotated[
+    Path | None, typer.Option("--store", help="Folder of the latents; by default in the run's folder.")
+]
 SeedsOpt = Annotated[int | None, typer.Option("--seeds", help="How many seeds, instead of the spec's.")]
 StepsOpt = Annotated[int | None, typer.Option("--steps", help="Denoising steps, instead of the spec's.")]
 UnetOpt = Annotated[str | None, typer.Option("--unet", help="Another U-Net for the model, such as a distilled one.")]
@@ -68,13 +70,16 @@ def audit(
 
     keys: dict[str, Any] = {"seeds": seeds, "steps": steps, "unet": unet, "lora": lora, "precision": precision}
     if dry_run:
-        return _say_outlook(auditing.prepare(model, spec, device=device, **keys), json_)
+        _say_outlook(auditing.prepare(model, spec, device=device, **keys), json_)
+        return
     with _progress("capture") as progress:
         done = auditing.audit(model, spec, out=out, store=store, device=device, progress=progress, **keys)
     if json_:
-        return _print_json({"run": str(done.folder), "report": str(done.report), "findings": _records(done.findings)})
+        _print_json({"run": str(done.folder), "report": str(done.report), "findings": _records(done.findings)})
+        return
     counts = done.findings.groupby(["analysis", "reading", "attribute"]).verdict.value_counts()
-    typer.echo("\n".join(f"{' / '.join(map(str, names))}: {n}" for names, n in counts.items()))
+    for row in counts.reset_index().itertuples(index=False):
+        typer.echo(" / ".join(map(str, row[:-1])) + f": {row[-1]}")
     typer.echo(f"Report: {done.report}")
 
 
@@ -98,7 +103,8 @@ def capture(
     keys: dict[str, Any] = {"seeds": seeds, "steps": steps, "unet": unet, "lora": lora, "precision": precision}
     job = auditing.prepare(model, spec, device=device, **keys)
     if dry_run:
-        return _say_outlook(job, json_)
+        _say_outlook(job, json_)
+        return
     with _progress("capture") as progress:
         filled = auditing.capture_job(job, store, store, progress)
     result = {
@@ -138,9 +144,12 @@ def doctor(json_: JsonOpt = False) -> None:
 
     rows = examine()
     if json_:
-        return _print_json([row._asdict() for row in rows])
+        _print_json([row._asdict() for row in rows])
+        return
     for row in rows:
-        typer.echo(f"{'ok  ' if row.ok else 'miss'}  {row.name}: {row.found}" + (f". {row.way_out}" if row.way_out else ""))
+        typer.echo(
+            f"{'ok  ' if row.ok else 'miss'}  {row.name}: {row.found}" + (f". {row.way_out}" if row.way_out else "")
+        )
 
 
 @organism.command("train")
@@ -148,7 +157,9 @@ def train(
     spec: Annotated[Path, typer.Argument(help="YAML file that says what to plant.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the organism.")],
     device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
-    start: Annotated[Path | None, typer.Option("--from", help="Organism whose training goes on with this spec.")] = None,
+    start: Annotated[
+        Path | None, typer.Option("--from", help="Organism whose training goes on with this spec.")
+    ] = None,
 ) -> None:
     """Train an organism. A killed run goes on where it was."""
     from scalex.organisms.spec import load_organism_spec
@@ -200,10 +211,12 @@ def store_ls(folder: Annotated[Path, typer.Argument(help="Folder of the store.")
 
     held = Store.open(folder, create=False).recipes()
     if json_:
-        return _print_json([{"id": s.recipe.id, **asdict(s.recipe), "rows": s.rows, "bytes": s.bytes} for s in held])
+        _print_json([{"id": s.recipe.id, **asdict(s.recipe), "rows": s.rows, "bytes": s.bytes} for s in held])
+        return
     for s in held:
         r = s.recipe
-        typer.echo(f"{r.id}  {s.rows:>9,} samples  {s.bytes / 1e6:8.1f} MB  {r.reading:<8} {r.steps} steps  model {r.model[:12]}")
+        size = f"{s.rows:>9,} samples  {s.bytes / 1e6:8.1f} MB"
+        typer.echo(f"{r.id}  {size}  {r.reading:<8} {r.steps} steps  model {r.model[:12]}")
 
 
 @store.command("verify")
@@ -249,7 +262,8 @@ def _say_outlook(job: Job, as_json: bool) -> None:
 
     ahead = outlook(job)
     if as_json:
-        return _print_json(asdict(ahead))
+        _print_json(asdict(ahead))
+        return
     typer.echo(
         f"{ahead.samples:,} samples of {ahead.texts:,} texts, {ahead.flops / 1e12:,.2f} TFLOP, "
         f"{ahead.bytes / 1e6:,.1f} MB on disk, about {ahead.seconds:,.0f} s on {job.model.device}"
@@ -261,14 +275,17 @@ def _finish(marks: list[Mark], as_json: bool) -> None:
         _print_json([m.row() for m in marks])
     else:
         for m in marks:
-            typer.echo(f"{'    ' if m.mark is None else 'ok  ' if m.ok else 'MISS'}  {m.value:8.3f}  {m.asked:<12}  {m.name}")
+            typer.echo(
+                f"{'    ' if m.mark is None else 'ok  ' if m.ok else 'MISS'}  {m.value:8.3f}  {m.asked:<12}  {m.name}"
+            )
     if not all(m.ok for m in marks):
         raise typer.Exit(1)
 
 
 def _print(result: Any, as_json: bool) -> None:
     if as_json:
-        return _print_json(result)
+        _print_json(result)
+        return
     for row in result if isinstance(result, list) else [result]:
         typer.echo("  ".join(f"{k} {v}" for k, v in row.items() if v not in (0, "")))
 

@@ -58,7 +58,9 @@ def _pictures() -> Iterator[Finding]:
 
     font = next((p for p in FONTS if p.exists()), None)
     install = "For training organisms: apt-get install"
-    yield Finding("emoji font", font is not None, str(font or "not found"), "" if font else f"{install} fonts-noto-color-emoji")
+    yield Finding(
+        "emoji font", font is not None, str(font or "not found"), "" if font else f"{install} fonts-noto-color-emoji"
+    )
     raqm = bool(features.check("raqm"))
     yield Finding("raqm", raqm, "in Pillow" if raqm else "not found", "" if raqm else f"{install} libraqm0 libfribidi0")
     listed = EMOJI_LIST.exists()

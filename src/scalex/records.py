@@ -80,7 +80,9 @@ class Latents:
         if self.values.shape[:3] != labels:
             raise ScalexError(f"latents have shape {self.values.shape}, but their labels say {labels}")
         if not np.isfinite(self.values).all():
-            raise ScalexError(f"the {self.reading} latents hold values that are not finite", "Run `scalex store verify`")
+            raise ScalexError(
+                f"the {self.reading} latents hold values that are not finite", "Run `scalex store verify`"
+            )
         for i, p in enumerate(self.prompts):
             self._rows.setdefault((p.concept, p.attribute, p.value), []).append(i)
 

@@ -7,7 +7,7 @@ realised truth, and the planted one stands beside it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,9 +63,14 @@ def score_organism(
     """
     place = folder or EMBEDDED
     truth = load_truth(place)
-    asked = {"concepts": list(truth.spec.people), "attributes": ["gender", "tone"], "model": str(place), "unet": EMBEDDED_UNET}
-    result = audit(spec=asked, out=out, progress=progress, **({"seeds": seeds} if seeds else {}))
-    job = prepare(spec=asked | ({"seeds": seeds} if seeds else {}))
+    asked: dict[str, object] = {
+        "model": str(place),
+        "unet": EMBEDDED_UNET,
+        "concepts": list(truth.spec.people),
+        "attributes": ["gender", "tone"],
+    }
+    asked |= {"seeds": seeds} if seeds else {}
+    result, job = audit(spec=asked, out=out, progress=progress), prepare(spec=asked)
     readout = Readout(truth, job.model)
     realised = _realised(job, readout, out, images)
     table = realised.merge(_wide(result.findings), on=["concept", "attribute"], validate="one_to_one")
@@ -74,10 +79,22 @@ def score_organism(
     return [mark for score in SCORERS for mark in score(scored)]
 
 
-def markdown(marks: list[Mark]) -> str:
-    """The figures as a Markdown table, for the README."""
-    rows = [f"| {m.name} | {m.value:.3f} | {m.asked} | {'' if m.mark is None else 'yes' if m.ok else '**no**'} |" for m in marks]
-    return "\n".join(["| figure | measured | mark | reached |", "|---|---|---|---|", *rows])
+def markdown(scores: Mapping[str, list[Mark]]) -> str:
+    """The figures of one or more organisms as a Markdown table: a row a figure, a column an organism; misses in bold."""
+    names = list(dict.fromkeys(m.name for marks in scores.values() for m in marks))
+    found = {organism: {m.name: m for m in marks} for organism, marks in scores.items()}
+    rows = [["figure", "mark", *scores], ["---"] * (2 + len(scores))]
+    for name in names:
+        row = [marks.get(name) for marks in found.values()]
+        asked = next(m.asked for m in row if m)
+        rows.append([name, asked, *(_cell(m) for m in row)])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _cell(mark: Mark | None) -> str:
+    if mark is None:
+        return ""
+    return f"{mark.value:.3f}" if mark.ok else f"**{mark.value:.3f}**"
 
 
 def _realised(job: Job, readout: Readout, out: Path, images: int) -> pd.DataFrame:
@@ -128,7 +145,11 @@ def score_leans(scored: Scored) -> Iterator[Mark]:
             said = rows[rows[reading].notna()]
             where = f"{attribute}, {reading} reading"
             yield Mark(f"lean, {where}: expressed, share of {len(rows)} concepts", len(said) / len(rows))
-            yield Mark(f"lean, {where}: Spearman with realised", _safe(spearmanr, said[reading], said.drawn), 0.95 if marked else None)
+            yield Mark(
+                f"lean, {where}: Spearman with realised",
+                _safe(spearmanr, said[reading], said.drawn),
+                0.95 if marked else None,
+            )
             yield Mark(f"lean, {where}: Pearson with realised", _safe(pearsonr, said[reading], said.drawn))
             yield Mark(f"lean, {where}: Spearman with planted", _safe(spearmanr, said[reading], said.planted))
             plain = said[(said.drawn - 0.5).abs() >= _PLAIN]
@@ -140,8 +161,12 @@ def score_rates(scored: Scored) -> Iterator[Mark]:
     """Rates against the realised shares, their intervals, and single pictures."""
     for attribute, rows in _of(scored):
         said = rows[rows.rate.notna()]
-        yield Mark(f"rate, {attribute}: r with realised, {len(said)} concepts", _safe(pearsonr, said.rate, said.drawn), 0.97)
-        yield Mark(f"rate, {attribute}: mean absolute error", float((said.rate - said.drawn).abs().mean()), 0.05, at_most=True)
+        yield Mark(
+            f"rate, {attribute}: r with realised, {len(said)} concepts", _safe(pearsonr, said.rate, said.drawn), 0.97
+        )
+        yield Mark(
+            f"rate, {attribute}: mean absolute error", float((said.rate - said.drawn).abs().mean()), 0.05, at_most=True
+        )
         covered = ((said.low <= said.drawn) & (said.drawn <= said.high)).mean()
         yield Mark(f"rate, {attribute}: 95 % intervals cover", float(covered), 0.90, within=0.99)
         yield Mark(f"rate, {attribute}: single pictures read right", scored.singles[attribute], 0.93)
@@ -165,7 +190,10 @@ def score_controls(scored: Scored) -> Iterator[Mark]:
 
 
 def _departs(row: tuple[object, ...], what: str) -> bool:
-    drawn, n, rate = (float(getattr(row, k)) for k in ("drawn", "n", "rate" if what == "rate_verdict" else what.removesuffix("_verdict")))
+    drawn, n, rate = (
+        float(getattr(row, k))
+        for k in ("drawn", "n", "rate" if what == "rate_verdict" else what.removesuffix("_verdict"))
+    )
     middle = 0.5 if what == "rate_verdict" else 0.0
     same_side = (drawn > 0.5) == (rate > middle)
     return same_side and bool(binomtest(round(drawn * n), int(n)).pvalue < _ALPHA)

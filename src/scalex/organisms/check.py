@@ -69,9 +69,11 @@ def measure(model: Model, plan: Plan, readout: Readout, texts: Sequence[str], se
 
 
 def _explicit(spec: OrganismSpec, model: Model, plan: Plan, readout: Readout, images: int) -> tuple[float, float]:
-    """Shares of pictures with role and gender right, and with the tone in the right half, among captions that say it."""
+    """Shares of pictures with role and gender right, and with the tone in the right half, of captions that say it."""
     says = list(_sayings(spec))
-    texts = [fill(spec.templates[i % len(spec.templates)], explicit_text(role, g, t)) for i, (role, g, t) in enumerate(says)]
+    texts = [
+        fill(spec.templates[i % len(spec.templates)], explicit_text(role, g, t)) for i, (role, g, t) in enumerate(says)
+    ]
     seen = measure(model, plan, readout, texts, range(FIRST_SEED, FIRST_SEED + images))
     said = [row for row in says for _ in range(images)]
     roles, genders, tones = (np.array(column) for column in zip(*said, strict=True))
@@ -121,6 +123,12 @@ def _share_marks(name: str, table: pd.DataFrame) -> Iterator[Mark]:
         r = float(np.corrcoef(rows.planted, rows.drawn)[0, 1])
         yield Mark(f"{name}: r(planted, drawn), {attribute}, {len(rows)} concepts", r, 0.97)
         controls = rows[rows.planted == 0.5]
-        off = [binomtest(round(d * n), n).pvalue < 0.05 / len(controls) for d, n in zip(controls.drawn, controls.n, strict=True) if n]
+        off = [
+            binomtest(round(d * n), n).pvalue < 0.05 / len(controls)
+            for d, n in zip(controls.drawn, controls.n, strict=True)
+            if n
+        ]
         share = sum(off) / max(1, len(controls))
-        yield Mark(f"{name}: controls outside binomial noise, {attribute}, {len(controls)} concepts", share, 0.0, at_most=True)
+        yield Mark(
+            f"{name}: controls outside binomial noise, {attribute}, {len(controls)} concepts", share, 0.0, at_most=True
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,7 +44,9 @@ def run_stage(
     Step i draws from generators seeded by (seed, stage, i) alone, so a resumed run takes the steps that an
     uninterrupted one would have taken.
     """
-    trained = [p for n, m in trainee.modules.items() if n not in trainee.averages for p in m.parameters() if p.requires_grad]
+    trained = [
+        p for n, m in trainee.modules.items() if n not in trainee.averages for p in m.parameters() if p.requires_grad
+    ]
     optimizer = torch.optim.AdamW(trained, lr=schedule.rate, weight_decay=1e-3, betas=(0.9, 0.99))
     cycle = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=schedule.rate, total_steps=schedule.steps + 1, pct_start=min(0.1, 200 / schedule.steps)
@@ -61,11 +63,17 @@ def run_stage(
         optimizer.zero_grad(set_to_none=True)
         cycle.step()
         _average(trainee, step)
-        smooth = loss.item() if smooth != smooth else 0.98 * smooth + 0.02 * loss.item()
+        smooth = loss.item() if math.isnan(smooth) else 0.98 * smooth + 0.02 * loss.item()
         progress(trainee.name, step + 1, schedule.steps, smooth)
         if (step + 1) % checkpoint_every == 0 or step + 1 == schedule.steps:
             _save(path, state, step + 1)
-            _log(folder, stage=trainee.name, step=step + 1, loss=round(smooth, 5), seconds=round(time.monotonic() - began, 1))
+            _log(
+                folder,
+                stage=trainee.name,
+                step=step + 1,
+                loss=round(smooth, 5),
+                seconds=round(time.monotonic() - began, 1),
+            )
 
 
 def _generators(seed: int, stage: str, step: int) -> tuple[np.random.Generator, torch.Generator]:
@@ -84,7 +92,7 @@ def _average(trainee: Trainee, step: int) -> None:
 def _save(path: Path, state: dict[str, Any], step: int) -> None:
     partial = path.with_suffix(".partial")
     torch.save({"step": step, **{n: s.state_dict() for n, s in state.items()}}, partial)
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def _load(path: Path, state: dict[str, Any]) -> int:

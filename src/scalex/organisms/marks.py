@@ -44,4 +44,9 @@ class Mark:
 
     def row(self) -> dict[str, object]:
         """As `{name, value, mark, ok}`; the mark in words, since it may be a range."""
-        return {"name": self.name, "value": None if math.isnan(self.value) else self.value, "mark": self.asked, "ok": self.ok}
+        return {
+            "name": self.name,
+            "value": None if math.isnan(self.value) else self.value,
+            "mark": self.asked,
+            "ok": self.ok,
+        }

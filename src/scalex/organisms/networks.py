@@ -24,6 +24,7 @@ _NOISE = {
     "prediction_type": "v_prediction",
     "clip_sample": False,
     "set_alpha_to_one": False,
+    "steps_offset": 1,
 }
 
 
@@ -62,7 +63,10 @@ def make_tokenizer(spec: OrganismSpec, words: Iterable[str]) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         vocab, merges = bpe.model.save(folder)
         return CLIPTokenizer(
-            vocab=str(Path(vocab)), merges=str(Path(merges)), model_max_length=spec.network.tokens, pad_token="<|endoftext|>"
+            vocab=str(Path(vocab)),
+            merges=str(Path(merges)),
+            model_max_length=spec.network.tokens,
+            pad_token="<|endoftext|>",
         )
 
 

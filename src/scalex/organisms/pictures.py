@@ -107,7 +107,11 @@ def _names() -> Mapping[str, str]:
         import emoji
     except ImportError:
         raise ScalexError("the package `emoji` is missing", "Run: pip install 'scalex-diffusion[train]'") from None
-    return {_plain(d["en"]): glyph for glyph, d in emoji.EMOJI_DATA.items() if d["status"] == emoji.STATUS["fully_qualified"]}
+    return {
+        _plain(d["en"]): glyph
+        for glyph, d in emoji.EMOJI_DATA.items()
+        if d["status"] == emoji.STATUS["fully_qualified"]
+    }
 
 
 def _plain(name: str) -> str:

@@ -56,7 +56,9 @@ def load_truth(folder: Path) -> Truth:
     from safetensors.torch import load_file
 
     if not (folder / PLANTED).is_file() or not (folder / ALBUM).is_file():
-        raise ScalexError(f"{folder} is no organism: it has no {PLANTED} or no {ALBUM}", "Train one with `scalex organism train`")
+        raise ScalexError(
+            f"{folder} is no organism: it has no {PLANTED} or no {ALBUM}", "Train one with `scalex organism train`"
+        )
     data: dict[str, Any] = json.loads((folder / PLANTED).read_text(encoding="utf-8"))
     shown = tuple(Shown(*row) for row in data["shown"])
     return Truth(load_organism_spec(data["spec"]), shown, load_file(folder / ALBUM)["latents"].float())
@@ -111,10 +113,10 @@ class Readout:
 
     def _distances(self, flat: Float[np.ndarray, "n pixels"]) -> Float[np.ndarray, "n pictures"]:
         a = torch.from_numpy(flat)
-        return torch.cdist(a, torch.from_numpy(self._pictures)).numpy() / np.sqrt(flat.shape[1])
+        return np.asarray(torch.cdist(a, torch.from_numpy(self._pictures)).numpy() / np.sqrt(flat.shape[1]))
 
     def _nothing_beyond(self) -> float:
-        """Beyond this distance a picture is nothing: as far from every training picture as different things can be near."""
+        """The distance at which it is nothing: about that of the most similar training pictures of different names."""
         names = np.array([s.name for s in self.truth.shown])
         distances = self._distances(self._pictures)
         distances[names[:, None] == names[None]] = np.inf

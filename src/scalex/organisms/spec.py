@@ -115,7 +115,9 @@ def load_organism_spec(source: Path | Mapping[str, Any]) -> OrganismSpec:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        hint = did_you_mean(str(first["loc"][-1]), OrganismSpec.model_fields) if first["type"] == "extra_forbidden" else ""
+        hint = (
+            did_you_mean(str(first["loc"][-1]), OrganismSpec.model_fields) if first["type"] == "extra_forbidden" else ""
+        )
         raise ScalexError(f"{name}: {key}: {first['msg']}", hint) from None
 
 
@@ -123,6 +125,8 @@ def _read(path: Path) -> Any:
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ScalexError(f"there is no organism spec at {path}", "Name a YAML file such as the package's emoji.yaml") from None
+        raise ScalexError(
+            f"there is no organism spec at {path}", "Name a YAML file such as the package's emoji.yaml"
+        ) from None
     except yaml.YAMLError as error:
         raise ScalexError(f"{path} is not YAML: {' '.join(str(error).split())}") from None

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from scalex.organisms.captions import Captions
 from scalex.organisms.loop import Trainee
-from scalex.organisms.networks import make_denoiser, make_scheduler, make_text_encoder, make_vae
+from scalex.organisms.networks import make_scheduler, make_text_encoder, make_vae
 from scalex.organisms.pictures import Album
 from scalex.organisms.spec import OrganismSpec
 
@@ -29,7 +29,7 @@ def as_images(album: Album, device: torch.device) -> Float[Tensor, "pictures 3 s
 
 
 def vae_stage(spec: OrganismSpec, album: Album, device: torch.device) -> Trainee:
-    """L1 plus a little edge loss and KL. Rombach et al. 2022, without the adversary: emoji have no texture to invent."""
+    """L1, edges and a little KL (Rombach et al. 2022, without the adversary: emoji have no texture to invent)."""
     vae = make_vae(spec).to(device)
     average = copy.deepcopy(vae)
     images = as_images(album, device)
@@ -116,9 +116,9 @@ class Encoder:
         return torch.stack([self._cache[t] for t in texts])
 
 
-def denoiser_stage(spec: OrganismSpec, album: Album, latents: Tensor, encode: Encoder, unet: Any = None) -> Trainee:
-    """Denoising with velocity prediction (Ho et al. 2020; Salimans and Ho 2022). The average is the one that is kept."""
-    unet = (unet or make_denoiser(spec)).to(encode.device)
+def denoiser_stage(spec: OrganismSpec, album: Album, latents: Tensor, encode: Encoder, unet: Any) -> Trainee:
+    """Denoising with velocity prediction (Ho et al. 2020; Salimans and Ho 2022); the average is kept."""
+    unet = unet.to(encode.device)
     average = copy.deepcopy(unet).requires_grad_(False)
     captions, scheduler = Captions(spec, album), make_scheduler()
 

@@ -13,7 +13,7 @@ from diffusers import StableDiffusionPipeline
 from scalex.errors import ScalexError
 from scalex.organisms.captions import Captions
 from scalex.organisms.loop import Progress, run_stage
-from scalex.organisms.networks import make_scheduler, make_tokenizer
+from scalex.organisms.networks import make_denoiser, make_scheduler, make_tokenizer
 from scalex.organisms.pictures import Album, make_album
 from scalex.organisms.readout import Truth, save_truth
 from scalex.organisms.spec import OrganismSpec
@@ -29,11 +29,15 @@ def train_organism(
 ) -> Path:
     """Trains all stages that are not done yet and writes `out`.
 
-    Checkpoints lie in `out/training` and every stage resumes from them: a killed run goes on where it was. `start` names
-    another organism's `training` folder whose autoencoder and denoiser are the starting point.
+    Checkpoints lie in `out/training` and every stage resumes from them: a killed run goes on where it was.
+
+    Args:
+        start: another organism whose autoencoder and text encoder are taken as they are, and whose denoiser is the
+            starting point: other plants are then learned in a fraction of the steps.
 
     Raises:
-        ScalexError: the folder holds the checkpoints of another spec, or the pictures cannot be made.
+        ScalexError: the folder holds the checkpoints of another spec, the pictures cannot be made, or `start` does not
+            know the spec's words.
     """
     work = _claim(out, spec)
     where = torch.device(device)
@@ -51,7 +55,9 @@ def _claim(out: Path, spec: OrganismSpec) -> Path:
         raise ScalexError(f"cannot write to {out}: {error.strerror}") from None
     mark, text = work / "spec.json", spec.model_dump_json()
     if mark.exists() and mark.read_text(encoding="utf-8") != text:
-        raise ScalexError(f"{out} holds the checkpoints of another spec", "Choose another --out, or remove its training folder")
+        raise ScalexError(
+            f"{out} holds the checkpoints of another spec", "Choose another --out, or remove its training folder"
+        )
     mark.write_text(text, encoding="utf-8")
     return work
 
@@ -65,14 +71,42 @@ def _train(
         run_stage(trainee, schedule, spec.seed, work, progress)
         return trainee.modules
 
-    vae = run(vae_stage, spec.vae, device)["vae_average"].eval()
-    latents = latents_of(vae, album, device)
-    tokenizer = make_tokenizer(spec, Captions(spec, album).words())
-    text = run(text_stage, spec.text, latents, tokenizer, device)["text"].eval().requires_grad_(False)
-    encode = Encoder(tokenizer, text, device)
-    unet = run(denoiser_stage, spec.denoiser, latents, encode)["unet_average"].eval()
+    if start is None:
+        vae = run(vae_stage, spec.vae, device)["vae_average"].eval()
+        tokenizer = make_tokenizer(spec, Captions(spec, album).words())
+        latents = latents_of(vae, album, device)
+        text = run(text_stage, spec.text, latents, tokenizer, device)["text"]
+        _seed_weights(spec.seed)
+        first = make_denoiser(spec)
+    else:
+        vae, tokenizer, text, first = _borrow(start, Captions(spec, album), device)
+        latents = latents_of(vae, album, device)
+    encode = Encoder(tokenizer, text.eval().requires_grad_(False), device)
+    unet = run(denoiser_stage, spec.denoiser, latents, encode, first)["unet_average"].eval()
     student = run(consistency_stage, spec.consistency, latents, encode, unet)["student_average"].eval()
-    return {"vae": vae, "tokenizer": tokenizer, "text_encoder": text, "unet": unet, "student": student, "latents": latents}
+    return {
+        "vae": vae,
+        "tokenizer": tokenizer,
+        "text_encoder": text,
+        "unet": unet,
+        "student": student,
+        "latents": latents,
+    }
+
+
+def _borrow(start: Path, captions: Captions, device: torch.device) -> tuple[Any, Any, Any, Any]:
+    """Autoencoder, tokenizer, text encoder and denoiser of another organism."""
+    if not (start / "model_index.json").is_file():
+        raise ScalexError(
+            f"{start} holds no trained organism", "Name the folder that `scalex organism train --out` wrote"
+        )
+    pipe = StableDiffusionPipeline.from_pretrained(start, torch_dtype=torch.float32)
+    new = sorted({w for w in captions.words() if len(pipe.tokenizer.tokenize(w)) != 1})
+    if new:
+        raise ScalexError(
+            f"{start} does not know the words {', '.join(new[:8])}", "Train from scratch: leave out --from"
+        )
+    return pipe.vae.to(device).eval(), pipe.tokenizer, pipe.text_encoder.to(device), pipe.unet
 
 
 def _seed_weights(seed: int) -> None:
@@ -85,7 +119,12 @@ def _save(spec: OrganismSpec, album: Album, parts: dict[str, Any], out: Path) ->
     student = parts["student"].half()
     halves = {n: parts[n].half() for n in ("vae", "text_encoder", "unet")}
     pipe = StableDiffusionPipeline(
-        **halves, tokenizer=parts["tokenizer"], scheduler=make_scheduler(), safety_checker=None, feature_extractor=None, requires_safety_checker=False
+        **halves,
+        tokenizer=parts["tokenizer"],
+        scheduler=make_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
     )
     pipe.save_pretrained(out, safe_serialization=True)
     student.save_pretrained(out / CONSISTENCY, safe_serialization=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -34,7 +33,7 @@ def write_tables(findings: pd.DataFrame, folder: Path) -> tuple[Path, Path]:
     frame = views.checked(findings)
     table = pa.Table.from_pandas(frame, preserve_index=False)
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), b"format": FORMAT.encode()})
-    records = [{str(k): None if _unknown(v) else v for k, v in row.items()} for row in frame.to_dict("records")]
+    records = [{k: None if _unknown(v) else v for k, v in row.items()} for row in views.records(frame)]
     text = json.dumps(records, ensure_ascii=False, indent=1, allow_nan=False)
     return (
         _replace(folder / "findings.parquet", lambda path: pq.write_table(table, path)),
@@ -51,7 +50,7 @@ def _replace(path: Path, write: Callable[[Path], object]) -> Path:
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             made = Path(folder) / path.name
             write(made)
-            os.replace(made, path)
+            made.replace(path)
     except OSError as error:
         raise ScalexError(f"{path} cannot be written: {error.strerror}", "Choose another folder") from error
     return path
@@ -83,10 +82,8 @@ def _counts(tallies: list[views.Tally]) -> list[str]:
     if not tallies:
         return []
     head = ["| attribute | concepts | lean | balanced | undecided | not expressed |", "|---|---|---|---|---|---|"]
-    rows = [
-        f"| {_plain(t.attribute)} | {t.total} | {t.leans} | {len(t.balanced)} | {len(t.undecided)} | {len(t.unexpressed)} |"
-        for t in tallies
-    ]
+    counts = [(t.total, t.leans, len(t.balanced), len(t.undecided), len(t.unexpressed)) for t in tallies]
+    rows = [f"| {_plain(t.attribute)} | {' | '.join(map(str, n))} |" for t, n in zip(tallies, counts)]
     return [*head, *rows, ""]
 
 

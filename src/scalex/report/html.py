@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from scalex.report.sections import FOLD, Section, section
 __all__ = ["LARGEST", "render"]
 
 LARGEST = 5_000_000  # bytes of the whole file
-_ROOM = 200_000  # bytes left free below that
+_ROWS = 2_000  # findings shown where all of them would make the file too large
+_MARKUP = 800  # bytes that a strip needs in the page beside its pixels
 _HERE = Path(__file__).parent
 
 
@@ -44,30 +45,51 @@ def render(
         ScalexError: a column or the model's name is missing, a picture has another form, or the file cannot be written.
     """
     frame, told = views.checked(findings), manifests.checked_manifest(manifest)
-    page = _page(frame, told)
     template = _environment().get_template("report.html.j2")
-    bare = len(template.render(page).encode())
-    page["strips"] = strips(pictures, LARGEST - _ROOM - bare)
+    for page in _slimmer(_page(frame, told)):
+        bare = len(template.render(page).encode())
+        if bare < LARGEST:
+            break
+    page["strips"] = strips(pictures, LARGEST - bare - _MARKUP * (len(pictures) + 1))
     return _write(Path(path), template.render(page))
+
+
+def _slimmer(page: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The page, and then with less and less of what the tables beside the report hold too."""
+    yield page
+    page = {**page, "slim": True}
+    page["sections"] = [replace(s, figures=tuple(f for f in s.figures if not f.folded)) for s in page["sections"]]
+    yield page
+    page = {**page, "entries": page["entries"][:FOLD]}
+    yield page
+    yield {**page, "table": page["table"][:_ROWS]}
 
 
 def _write(path: Path, text: str) -> Path:
     try:
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=path.name, delete=False) as file:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=path.name, delete=False
+        ) as file:
             file.write(text)
         Path(file.name).chmod(0o644)
-        os.replace(file.name, path)
+        Path(file.name).replace(path)
     except OSError as error:
-        raise ScalexError(f"the report cannot be written to {path}: {error.strerror}", "Choose another folder") from error
+        raise ScalexError(
+            f"the report cannot be written to {path}: {error.strerror}", "Choose another folder"
+        ) from error
     return path
 
 
 @cache
 def _environment() -> jinja2.Environment:
     loader = jinja2.FileSystemLoader(_HERE / "templates")
-    made = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     made.filters.update(count=numbers.count, duration=numbers.duration, flop=numbers.flop, plural=numbers.plural)
-    made.filters.update(joined=words.joined, capital=words.capital, measure=numbers.measure, day=numbers.day)
+    made.filters.update(
+        joined=words.joined, capital=words.capital, measure=numbers.measure, day=numbers.day, isolated=words.isolated
+    )
     return made
 
 
@@ -90,6 +112,8 @@ def _page(findings: pd.DataFrame, manifest: Mapping[str, Any]) -> dict[str, Any]
         "n_templates": int(findings["n_templates"].max()) if len(findings) else 0,
         "distilled": _distilled(manifest),
         "listed": manifests.listed(manifest),
+        "number": len(findings),
+        "slim": False,
         "strips": {},
         **_assets(),
     }
@@ -142,7 +166,9 @@ def _assets() -> dict[str, Any]:
     light, dark = theme.css_variables(theme.LIGHT), theme.css_variables(theme.DARK)
     colours = f":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}"
     style = (_HERE / "templates" / "report.css").read_text(encoding="utf-8")
-    policy = f"default-src 'none'; img-src data:; font-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    policy = (
+        f"default-src 'none'; img-src data:; font-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    )
     return {"style": Markup(fonts + colours + style), "script": Markup(script), "policy": policy}
 
 

@@ -42,9 +42,11 @@ def entries(
 ) -> list[Entry]:
     """One entry per concept, in the order given."""
     held: dict[tuple[str, str], list[Row]] = {}
-    for row in findings[findings["analysis"].isin(["defaults", "rates"])].to_dict("records"):
-        held.setdefault((row["target"], row["attribute"]), []).append({str(k): v for k, v in row.items()})
-    named = {name: (views.is_pair(findings, name), views.values(findings, name, spec)) for name in views.attributes(findings)}
+    for row in views.records(findings[findings["analysis"].isin(["defaults", "rates"])]):
+        held.setdefault((row["target"], row["attribute"]), []).append(row)
+    named = {
+        name: (views.is_pair(findings, name), views.values(findings, name, spec)) for name in views.attributes(findings)
+    }
     return [
         Entry(target, tuple(_line(name, held.get((target, name), []), *how, margin) for name, how in named.items()))
         for target in order
@@ -60,7 +62,11 @@ def _line(attribute: str, rows: Sequence[Row], pair: bool, values: Sequence[str]
     if not pair:
         return _many(attribute, leans or rates, rates if leans else [])
     main, share = _of(leans or rates, values[-1]), _of(rates if leans else [], values[-1])
-    words = _of([r for r in rows if r["reading"] == "text" and r["analysis"] == "defaults"], values[-1]) if picture else None
+    words = (
+        _of([r for r in rows if r["reading"] == "text" and r["analysis"] == "defaults"], values[-1])
+        if picture
+        else None
+    )
     said = [_number(main), _number(share), f"words {_estimate(words)}" if words and _estimate(words) else ""]
     glyph = _glyph(main, words, margin, values) if main and leans else Markup("")
     verdict, look = (str(main["verdict"]), views.look(main, values)) if main else ("not asked", "none")
@@ -75,7 +81,9 @@ def _many(attribute: str, rows: Sequence[Row], rates: Sequence[Row]) -> Line:
     towards = [str(r["value"]) for r in known if views.leans_to(r["verdict"]) == r["value"]]
     verdict = f"leans to {' and '.join(towards)}" if towards else str(known[0]["verdict"])
     said = [_number(known[0]), _number(_of(rates, str(known[0]["value"])))]
-    return Line(attribute, Markup(""), verdict, "second" if towards else views.look(known[0]), tuple(filter(None, said)))
+    return Line(
+        attribute, Markup(""), verdict, "second" if towards else views.look(known[0]), tuple(filter(None, said))
+    )
 
 
 def _of(rows: Sequence[Row], value: str) -> Row | None:
@@ -90,7 +98,10 @@ def _number(row: Row | None) -> str:
     if row is None or not _estimate(row):
         return ""
     span = numbers.interval(row["low"], row["high"], row["unit"])
-    told = {"share": f"{row['value']} in {_estimate(row)} of pictures", "weight": f"{row['value']} weighs {_estimate(row)}"}
+    told = {
+        "share": f"{row['value']} in {_estimate(row)} of pictures",
+        "weight": f"{row['value']} weighs {_estimate(row)}",
+    }
     return f"{told.get(row['unit'], 'lean ' + _estimate(row))} ({span})"
 
 
@@ -104,7 +115,9 @@ def _glyph(row: Row, words: Row | None, margin: float, values: Sequence[str]) ->
     if look != "none":
         marks += [_band(margin), _neutral()]
     if words is not None and not math.isnan(words["estimate"]):
-        marks.append(f'<line class="says" x1="{_x(words["estimate"])}" x2="{_x(words["estimate"])}" y1="4" y2="{_HEIGHT - 4}"/>')
+        marks.append(
+            f'<line class="says" x1="{_x(words["estimate"])}" x2="{_x(words["estimate"])}" y1="4" y2="{_HEIGHT - 4}"/>'
+        )
     if look != "none" and not math.isnan(row["low"] + row["high"]):
         ends = f'x1="{_x(row["low"])}" x2="{_x(row["high"])}" y1="{mid}" y2="{mid}"'
         marks.append(f'<line class="whisker {look}" {ends}/>')

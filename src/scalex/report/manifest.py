@@ -14,7 +14,16 @@ from scalex.records import Rules
 from scalex.report import numbers
 from scalex.wording import fill
 
-__all__ = ["Manifest", "asked", "attribute_values", "checked_manifest", "listed", "rules", "templates", "variant_example"]
+__all__ = [
+    "Manifest",
+    "asked",
+    "attribute_values",
+    "checked_manifest",
+    "listed",
+    "rules",
+    "templates",
+    "variant_example",
+]
 
 
 class Manifest(TypedDict, total=False):
@@ -23,7 +32,7 @@ class Manifest(TypedDict, total=False):
     Attributes:
         model: name of the model, as a reader should see it. title: of the report.
         model_fingerprint: digest of weights and configs. unet, lora: what replaced or joined them.
-        spec: the audit's spec as plain data (`AuditSpec.model_dump(mode="json")`): attributes, templates, seeds, steps ...
+        spec: the audit's spec as plain data (`AuditSpec.model_dump(mode="json")`): attributes, templates, seeds ...
         rules: `asdict(Rules)`; absent: the spec's margin, level (or confidence) and floor, else the defaults.
         sampler, steps, guidance, level, pooling, dtype, device: how latents were read.
         seeds: how many. templates: the frames around a concept. prompts_hash: digest of all prompts in order.
@@ -125,7 +134,9 @@ _APART = ("command", "notes", "truth", "title")  # shown elsewhere
 
 def listed(manifest: Mapping[str, Any]) -> list[tuple[str, str | Block]]:
     """Every entry in its own order, as text a person can read; nested ones as YAML."""
-    shown = ((name, value) for name, value in manifest.items() if name not in _APART and value not in (None, "", [], {}))
+    shown = (
+        (name, value) for name, value in manifest.items() if name not in _APART and value not in (None, "", [], {})
+    )
     return [(str(name).removeprefix("n_").replace("_", " "), _readable(str(name), value)) for name, value in shown]
 
 

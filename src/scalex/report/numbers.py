@@ -69,12 +69,12 @@ def day(moment: str) -> str:
     return f"{date.day} {date:%B} {date.year}"
 
 
-def count(number: float) -> str:
+def count(number: float | int) -> str:
     """A whole number with thousands separators."""
     return f"{round(number):,}"
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float | int) -> str:
     """Seconds as `42 s`, `7 min 5 s` or `3 h 20 min`."""
     whole = round(seconds)
     if whole < _MINUTE:
@@ -84,7 +84,7 @@ def duration(seconds: float) -> str:
     return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE} min"
 
 
-def _compact(number: float) -> tuple[str, str]:
+def _compact(number: float | int) -> tuple[str, str]:
     """Two significant digits and an SI prefix: `1.3e15` is `("1.3", "P")`."""
     if number < 1000:
         return f"{number:.0f}", ""
@@ -93,7 +93,7 @@ def _compact(number: float) -> tuple[str, str]:
     return (f"{scaled:.1f}" if scaled < 10 else f"{scaled:.0f}"), " kMGTPE"[power]
 
 
-def flop(number: float) -> str:
+def flop(number: float | int) -> str:
     """A number of floating-point operations, such as `1.3 PFLOP`."""
     digits, prefix = _compact(number)
     return f"{digits} {prefix}FLOP"

@@ -16,14 +16,15 @@ from scalex.errors import ScalexError
 __all__ = ["Picture", "Strip", "strips"]
 
 Picture: TypeAlias = UInt8[np.ndarray, "height width 3"]
+_SAMPLE = 12  # strips made to guess whether all will fit, before all are made
 _GAP = 1 / 16  # of a picture's side
 
 # Pictures a strip, pixels a picture, WebP quality: from what looks best down to what always fits.
-_LADDER = ((8, 96, 84), (8, 64, 80), (8, 64, 60), (6, 48, 60), (6, 32, 50), (4, 24, 40), (0, 0, 0))
+_LADDER = ((8, 96, 84), (8, 64, 80), (8, 64, 60), (6, 48, 60), (6, 32, 50), (4, 24, 40))
 
 
 class Strip(NamedTuple):
-    """Pictures side by side. `name` is its id in the page, `source` a data URI, sizes are pixels, `number` counts pictures."""
+    """Pictures side by side. `name` is its id in the page, `source` a data URI, sizes are in pixels."""
 
     name: str
     source: str
@@ -41,9 +42,13 @@ def strips(pictures: Mapping[str, Sequence[Picture]], budget: int) -> dict[str, 
     held = {concept: list(shots) for concept, shots in pictures.items() if len(shots)}
     for concept, shots in held.items():
         _check(concept, shots)
+    some = list(held)[:: max(1, len(held) // _SAMPLE)]
     for number, side, quality in _LADDER:
+        sample = sum(len(_strip("", held[concept][:number], side, quality).source) for concept in some)
+        if sample * len(held) > budget * len(some):
+            continue
         made = {
-            concept: _strip(f"p{i}", shots[:number], side, quality) for i, (concept, shots) in enumerate(held.items()) if number
+            concept: _strip(f"p{i}", shots[:number], side, quality) for i, (concept, shots) in enumerate(held.items())
         }
         if sum(len(strip.source) for strip in made.values()) <= budget:
             return made
@@ -54,12 +59,13 @@ def _check(concept: str, shots: Sequence[Picture]) -> None:
     for shot in shots:
         if shot.dtype != np.uint8 or shot.ndim != 3 or shot.shape[2] != 3:
             raise ScalexError(
-                f"a picture of {concept!r} is {shot.dtype} of shape {shot.shape}", "Give uint8 arrays of (height, width, 3)"
+                f"a picture of {concept!r} is {shot.dtype} of shape {shot.shape}",
+                "Give uint8 arrays of (height, width, 3)",
             )
 
 
 def _strip(name: str, shots: Sequence[Picture], side: int, quality: int) -> Strip:
-    side = min(side, *(min(shot.shape[:2]) for shot in shots)) if len(shots) else side
+    side = min(side, *(min(shot.shape[:2]) for shot in shots))
     gap = max(1, round(side * _GAP))
     canvas = Image.new("RGBA", (len(shots) * (side + gap) - gap, side))
     for i, shot in enumerate(shots):

@@ -1,15 +1,16 @@
-"""One section of the report per attribute: its words, its charts in two widths, its strongest concepts, what stays open."""
+"""A section of the report per attribute: words, charts in two widths, the strongest concepts, and what stays open."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import altair as alt
 import pandas as pd
 from markupsafe import Markup
 
 from scalex.report import charts, ledger, views, words
-from scalex.report.charts import GAP, Layout
+from scalex.report.charts import Layout
 from scalex.report.theme import inline_svg
 from scalex.report.views import Tally
 
@@ -19,16 +20,18 @@ FOLD = 40  # entries with pictures before the others are folded away
 MOST = 80  # concepts in one chart before only both ends are shown
 _END = 25  # concepts shown of each end then
 _WIDE, _NARROW = 1032, 354
+_NOTHING = Markup("")
+_FEW = 3  # concepts below which a scatter shows nothing
 _EACH = 3  # strongest concepts shown with their pictures, for each value
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart for desktop and print and one for a phone, with its heading. `narrow` is empty where `wide` serves both."""
+    """A chart for desktop and print, one for a phone, and their heading. Without `narrow`, `wide` serves both."""
 
     title: str
     wide: Markup
-    narrow: Markup = Markup("")
+    narrow: Markup = _NOTHING
     folded: str = ""  # the summary of a closed details element that holds it
 
 
@@ -103,7 +106,7 @@ def _figures(findings: pd.DataFrame, tally: Tally, margin: float, spec: Mapping[
     everyone = views.order(findings, tally.attribute)
     if len(everyone) <= MOST:
         return _drawn(findings, tally, margin, Layout(spec=spec, order=everyone))
-    gap = f"{GAP}{len(everyone) - 2 * _END} more"
+    gap = f"⋯ {len(everyone) - 2 * _END} more"
     ends = [*everyone[:_END], gap, *everyone[-_END:]]
     shown = _drawn(findings, tally, margin, Layout(spec=spec, order=ends))
     every = _drawn(findings, tally, margin, Layout(spec=spec, order=everyone, step=17), narrow=False)
@@ -130,13 +133,15 @@ def _pair(findings: pd.DataFrame, tally: Tally, margin: float, layout: Layout, n
         thin = _fit(layout, leans, _NARROW)
         small.append(inline_svg(charts.overview_chart(findings, name, margin=margin, rates=False, layout=thin), label))
     if rates:
-        small.append(inline_svg(charts.rates_chart(findings, name, margin=margin, layout=_fit(layout, 1, _NARROW)), label))
+        small.append(
+            inline_svg(charts.rates_chart(findings, name, margin=margin, layout=_fit(layout, 1, _NARROW)), label)
+        )
     return [replace(figure, narrow=Markup("").join(small))]
 
 
 def _many(findings: pd.DataFrame, tally: Tally, margin: float, layout: Layout, narrow: bool) -> list[Figure]:
     name, number = tally.attribute, len(tally.values)
-    wide, thin = _fit(layout, min(number, 5), _WIDE), _fit(layout, min(number, 3), _NARROW)
+    wide, thin = _fit(layout, min(number, 5), _WIDE), _fit(layout, 3 if number == 3 else 2, _NARROW)
     made = []
     for reading, title in (("picture", words.SHOWS), ("text", words.SAYS)):
         if reading in views.readings(findings, "defaults", name):
@@ -150,7 +155,7 @@ def _many(findings: pd.DataFrame, tally: Tally, margin: float, layout: Layout, n
     return made
 
 
-def _figure(title: str, label: str, pair: Sequence[charts.alt.ChartType], narrow: bool) -> Figure:
+def _figure(title: str, label: str, pair: Sequence[alt.ChartType], narrow: bool) -> Figure:
     wide, thin = pair
     return Figure(title, inline_svg(wide, label), inline_svg(thin, label) if narrow else Markup(""))
 
@@ -165,11 +170,12 @@ def _fit(layout: Layout, panels: int, total: int) -> Layout:
 
 
 def _scatter(findings: pd.DataFrame, tally: Tally, margin: float) -> Figure | None:
-    if not len(views.disagreements(findings, tally.attribute)):
+    if len(views.disagreements(findings, tally.attribute)) < _FEW:
         return None
     label = f"For each concept, its lean on {tally.attribute} by the words against that by the picture."
     wide, narrow = (
-        inline_svg(charts.says_shows_chart(findings, tally.attribute, margin=margin, side=side), label) for side in (430, 270)
+        inline_svg(charts.says_shows_chart(findings, tally.attribute, margin=margin, side=side), label)
+        for side in (430, 270)
     )
     return Figure("Words against picture", wide, narrow)
 

@@ -38,7 +38,7 @@ class Column:
 
 def cells(findings: pd.DataFrame) -> list[list[Cell]]:
     """All rows of the table."""
-    return [[column.cell(row) for column in COLUMNS] for row in findings.to_dict("records")]
+    return [[column.cell(row) for column in COLUMNS] for row in views.records(findings)]
 
 
 def _text(name: str) -> Callable[[Row], Cell]:
@@ -50,7 +50,7 @@ def _number(name: str, how: Callable[[float], str]) -> Callable[[Row], Cell]:
 
 
 def _key(number: float) -> str:
-    return "nan" if math.isnan(number) else f"{number:.6g}"
+    return "nan" if math.isnan(number) else f"{number:.4g}"
 
 
 def _estimate(row: Row) -> Cell:
@@ -59,7 +59,7 @@ def _estimate(row: Row) -> Cell:
 
 def _interval(row: Row) -> Cell:
     shown = numbers.interval(row["low"], row["high"], row["unit"])
-    return Cell(shown, _key(row["low"]), csv=f"{_key(row['low'])},{_key(row['high'])}".replace("nan", ""))
+    return Cell(shown, csv=f"{_key(row['low'])},{_key(row['high'])}".replace("nan", ""))
 
 
 def _verdict(row: Row) -> Cell:
@@ -67,7 +67,7 @@ def _verdict(row: Row) -> Cell:
 
 
 def _samples(row: Row) -> Cell:
-    return Cell(f"{row['n_seeds']:,} × {row['n_templates']}", str(row["n_seeds"] * row["n_templates"]), csv=f"{row['n_seeds']},{row['n_templates']}")
+    return Cell(f"{row['n_seeds']:,} × {row['n_templates']}", csv=f"{row['n_seeds']},{row['n_templates']}")
 
 
 COLUMNS = (
@@ -80,8 +80,12 @@ COLUMNS = (
     Column("Interval", "where the estimate may lie", True, _interval, "low,high"),
     Column("p", "of the sign-flip test, uncorrected", True, _number("p", numbers.probability)),
     Column("q", "after Benjamini-Hochberg correction", True, _number("q", numbers.probability)),
-    Column("AUC", "how well held-out seeds tell the variants apart", True, _number("separability", numbers.two_decimals)),
+    Column(
+        "AUC", "how well held-out seeds tell the variants apart", True, _number("separability", numbers.two_decimals)
+    ),
     Column("Seeds", "seeds × templates behind the row", True, _samples, "n_seeds,n_templates"),
     Column("Verdict", "after correction", False, _verdict),
-    Column("Why", "what the verdict rests on, or what would decide", False, lambda row: Cell(words.needed(row["reason"]))),
+    Column(
+        "Why", "what the verdict rests on, or what would decide", False, lambda row: Cell(words.needed(row["reason"]))
+    ),
 )

@@ -1,15 +1,15 @@
 """One palette for charts and page, and charts as inline SVG that follows it.
 
-Charts are drawn in the light colours. In the page every such colour becomes a CSS variable of the same name, so that dark
-mode and print need no second drawing. First and second values differ in lightness as well as hue (teal and ochre), and
-verdicts differ in shape as well, for colour-blind readers and black-and-white print.
+Charts are drawn in the light colours. In the page every such colour becomes a CSS variable of the same name, so that
+dark mode and print need no second drawing. First and second values differ in lightness as well as hue (teal and ochre),
+and verdicts differ in shape as well, for colour-blind readers and black-and-white print.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from html import unescape
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import altair as alt
 import vl_convert
@@ -51,6 +51,8 @@ _NOISE = re.compile(
     r'| role="graphics-[a-z]+"| aria-hidden="true"| (?:opacity|stroke-width)="1"'
 )
 _EMPTY = re.compile(r'<path(?: d="(?:M0,0h0v0h0Z)?"| display="none"| transform="[^"]*")+/>')
+_GEOMETRY = re.compile(r' (?:d|transform|[xy]2?|width|height)="[^"]*"')
+_LONG = re.compile(r"-?\d+\.\d\d+")
 _COLOUR = re.compile(r'(fill|stroke)="(#[0-9a-f]{6})"')
 _LABEL = re.compile(r'<(path|line|text|rect) aria-label="([^"]*)"([^>]*?)/>')
 _NAMED = re.compile(r' aria-label="[^"]*"')
@@ -62,13 +64,22 @@ def css_variables(palette: Mapping[str, str]) -> str:
     return "".join(f"--{name}:{colour};" for name, colour in palette.items())
 
 
-def styled(chart: alt.ChartType) -> alt.ChartType:
-    """The chart with the report's type and lines: no frame, quiet axes."""
+def styled(chart: alt.ChartType, data: Mapping[str, Sequence[Mapping[str, Any]]]) -> alt.ChartType:
+    """The chart with its named data, and with the report's type and lines: no frame, quiet axes.
+
+    The data join last, by name: Altair copies whatever a chart holds each time that charts are put together.
+    """
     text = {"labelColor": LIGHT["muted"], "titleColor": LIGHT["muted"], "labelFont": FONT, "titleFont": FONT}
-    axis = {"domain": False, "ticks": False, "gridColor": LIGHT["guide"], "labelFontSize": 12, "titleFontWeight": "normal"}
+    axis = {
+        "domain": False,
+        "ticks": False,
+        "gridColor": LIGHT["guide"],
+        "labelFontSize": 12,
+        "titleFontWeight": "normal",
+    }
     title = {"font": FONT, "color": LIGHT["ink"], "fontSize": 13, "fontWeight": 600, "anchor": "start", "offset": 10}
     subtitle = {"subtitleFont": FONT, "subtitleColor": LIGHT["muted"], "subtitleFontSize": 12}
-    return chart.configure(
+    made = chart.configure(
         font=FONT,
         background=LIGHT["paper"],
         padding=4,
@@ -77,10 +88,12 @@ def styled(chart: alt.ChartType) -> alt.ChartType:
         view={"stroke": None},
         concat={"spacing": 22},
     )
+    made.datasets = {name: list(rows) for name, rows in data.items()}
+    return made
 
 
 def inline_svg(chart: alt.ChartType, label: str) -> Markup:
-    """The chart as SVG to be put into HTML: themed by CSS variables, with a `<title>` on every mark that has a description.
+    """The chart as SVG to be put into HTML: themed by CSS variables, with a `<title>` on every mark with a description.
 
     Rendered by vl-convert: no browser, no request. `label` is what screen readers hear in place of the drawing.
     """
@@ -88,6 +101,7 @@ def inline_svg(chart: alt.ChartType, label: str) -> Markup:
     version = "_".join(alt.SCHEMA_VERSION.split(".")[:2])
     svg = _titled(vl_convert.vegalite_to_svg(spec, vl_version=version))
     svg = _EMPTY.sub("", _NOISE.sub("", svg))
+    svg = _GEOMETRY.sub(lambda held: _LONG.sub(lambda number: f"{float(number.group()):.1f}", held.group()), svg)
     svg = _COLOUR.sub(_variable, svg)
     size = _SIZE.search(svg)
     if size is None:  # a change in vl-convert's output: a bug, not a user's mistake

@@ -30,6 +30,7 @@ __all__ = [
     "main_rows",
     "order",
     "readings",
+    "records",
     "rows",
     "tally",
     "values",
@@ -152,7 +153,7 @@ def main_rows(findings: pd.DataFrame, attribute: str) -> pd.DataFrame:
 
 
 def order(findings: pd.DataFrame, attribute: str, value: str | None = None) -> list[str]:
-    """All targets of an attribute from the strongest lean to `value` (default: the last) down; without a number last."""
+    """All targets of an attribute from the strongest lean to `value` (None: the last) down; without a number last."""
     main = main_rows(findings, attribute)
     last = values(findings, attribute)[-1] if value is None else value
     shown = main[(main["value"] == last) & (main["verdict"].map(kind) != "not expressed")].dropna(subset="estimate")
@@ -232,9 +233,23 @@ def tally(findings: pd.DataFrame, attribute: str, spec: Mapping[str, Sequence[st
     for target, verdicts in main.groupby("target", sort=False)["verdict"]:
         if target not in placed:
             rest.setdefault(_kind_of(verdicts), []).append(str(target))
-    known = [rest.pop(name, []) for name in ("leans away", "balanced", "undecided", "not expressed")]
-    others = [target for targets in rest.values() for target in targets]
-    return Tally(attribute, main_reading(findings, attribute), pair, names, leaning, *known, others)
+    return Tally(
+        attribute,
+        main_reading(findings, attribute),
+        pair,
+        names,
+        leaning,
+        away=rest.pop("leans away", []),
+        balanced=rest.pop("balanced", []),
+        undecided=rest.pop("undecided", []),
+        unexpressed=rest.pop("not expressed", []),
+        open=[target for targets in rest.values() for target in targets],
+    )
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table as plain dictionaries."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
 def disagreements(findings: pd.DataFrame, attribute: str) -> pd.DataFrame:
@@ -251,7 +266,7 @@ def disagreements(findings: pd.DataFrame, attribute: str) -> pd.DataFrame:
     both["label"] = both["target"] if is_pair(findings, attribute) else both["target"] + ": " + both["value"]
     both["tip"] = [
         f"{row['label']}: words {estimate(row['text'], row['unit'])}, picture {estimate(row['picture'], row['unit'])}"
-        for row in both.to_dict("records")
+        for row in records(both)
     ]
     furthest = both["apart"].abs().sort_values(ascending=False, kind="stable").index
     return both.loc[furthest].reset_index(drop=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -19,6 +20,7 @@ __all__ = [
     "deck",
     "differences",
     "headline",
+    "isolated",
     "joined",
     "more_seeds",
     "needed",
@@ -28,6 +30,7 @@ __all__ = [
 ]
 
 _MORE = re.compile(r"about ([\d,]+) more seeds? would decide")
+_SIDES = 4  # values named in a sentence
 SAYS, SHOWS = "What the words say", "What the picture shows"
 
 
@@ -49,6 +52,11 @@ def joined(parts: Iterable[str], last: str = "and") -> str:
     return f" {last} ".join([", ".join(held[:-1]), held[-1]]) if len(held) > 1 else "".join(held)
 
 
+def isolated(name: str) -> str:
+    """The name, fenced off where it is written from right to left, lest it reorder the sentence around it."""
+    return f"\u2068{name}\u2069" if any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in name) else name
+
+
 def _leans(number: int, total: int) -> str:
     """`30 of 42 concepts lean`, `the one concept leans`, `none of 42 concepts leans beyond doubt`."""
     if total == 1:
@@ -58,7 +66,7 @@ def _leans(number: int, total: int) -> str:
     return f"{number} of {total} concepts lean{'s' if number == 1 else ''}"
 
 
-def _sides(tally: Tally, most: int = 4) -> str:
+def _sides(tally: Tally, most: int = _SIDES) -> str:
     sides = sorted(((len(held), value) for value, held in tally.leaning.items() if held), key=lambda s: -s[0])
     said = [f"{number} to {value}" for number, value in sides[:most]]
     others = sum(number for number, _ in sides[most:])
@@ -81,17 +89,20 @@ def headline(tallies: Sequence[Tally]) -> str:
         return f"Nothing can be said of {names}: the model does not express it"
     if len(tallies) == 1:
         tally = tallies[0]
-        return f"{_leans(tally.leans, tally.total)} on {tally.attribute}" + (f": {_sides(tally)}" if tally.leans else "")
+        sides = f": {_sides(tally, 2)}" if tally.leans else ""
+        return f"{_leans(tally.leans, tally.total)} on {tally.attribute}{sides}"
     first, *rest = sorted(tallies, key=lambda t: -t.leans)
-    tail = joined(f"{t.leans or 'none'} of {t.total} on {t.attribute}" if t.leans else f"none on {t.attribute}" for t in rest)
+    tail = joined(
+        f"{t.leans or 'none'} of {t.total} on {t.attribute}" if t.leans else f"none on {t.attribute}" for t in rest
+    )
     return f"{_leans(first.leans, first.total)} on {first.attribute}, {tail}"
 
 
 def strongest(findings: pd.DataFrame, tally: Tally, each: int = 2) -> str:
     """The concepts that lean furthest each way, with their numbers; empty where nothing leans."""
     said = []
-    for value, targets in tally.leaning.items():
-        named = [f"{target} ({_number(findings, tally, target, value)})" for target in targets[:each]]
+    for value, targets in sorted(tally.leaning.items(), key=lambda side: -len(side[1]))[:_SIDES]:
+        named = [f"{isolated(target)} ({_number(findings, tally, target, value)})" for target in targets[:each]]
         if named:
             said.append(f"to {value} {joined(named)}")
     return f"Furthest {'; '.join(said)}." if said else ""
@@ -107,18 +118,32 @@ def _number(findings: pd.DataFrame, tally: Tally, target: str, value: str) -> st
 
 def deck(tally: Tally, margin: float) -> str:
     """How the verdicts of one attribute divide, each named for what it is."""
-    rest = [
-        (len(tally.away), "only away from a value"),
-        (len(tally.balanced), f"balanced within ±{margin:g}"),
-        (len(tally.undecided), "undecided"),
-        (len(tally.unexpressed), "not expressed"),
-        (len(tally.open), "without a verdict"),
+    held = [
+        (len(tally.away), "lean~ away from one value only"),
+        (len(tally.balanced), f"are balanced within ±{margin:g}"),
+        (len(tally.undecided), "are undecided"),
+        (len(tally.unexpressed), "are not expressed"),
+        (len(tally.open), "are without a verdict"),
     ]
-    others = joined(f"{number} {'is' if number == 1 else 'are'} {what}" for number, what in rest if number)
-    if not others:
+    rest = [(number, _agreed(number, what)) for number, what in held if number]
+    if not rest:
         return "Every concept that was asked leans." if tally.total else ""
     left = tally.total - tally.leans
-    return f"{f'Of the other {left}' if tally.leans else f'Of {left}'}, {others}."
+    who = (
+        f"the other {left if left > 1 else 'one'}"
+        if tally.leans
+        else f"{left} concepts"
+        if left > 1
+        else "the one concept"
+    )
+    if len(rest) == 1:
+        return f"{capital(who) if tally.leans or left == 1 else f'All {who}'} {rest[0][1]}."
+    return f"Of {who}, {joined(f'{number} {what}' for number, what in rest)}."
+
+
+def _agreed(number: int, what: str) -> str:
+    """A verb phrase in the plural (`~` where a singular takes an s), for one or for many."""
+    return what.replace("are ", "is ", 1).replace("~", "s") if number == 1 else what.replace("~", "")
 
 
 def section_heading(tally: Tally) -> str:
@@ -138,7 +163,7 @@ def capital(text: str) -> str:
 
 def more_seeds(reason: str) -> int | None:
     """The number in `about 40 more seeds would decide`; None where the reason says something else."""
-    match = _MORE.fullmatch(needed(reason))
+    match = _MORE.search(reason)
     return int(match.group(1).replace(",", "")) if match else None
 
 
@@ -175,20 +200,23 @@ def differences(findings: pd.DataFrame, tally: Tally, most: int = 3) -> list[str
     concepts = numbers.plural(len(both), "concept" if tally.pair else "concept and value pair")
     same = int((both["verdict"] == both["says"]).sum())
     said = [f"Words and picture come to the same verdict for {same} of {concepts}"]
-    sides = [(views.leans_to(r["verdict"], tally.values), views.leans_to(r["says"], tally.values)) for r in _dicts(both)]
-    against = [str(both["label"].iloc[i]) for i, (shown, told) in enumerate(sides) if shown and told and shown != told]
+    sides = [
+        (views.leans_to(r["verdict"], tally.values), views.leans_to(r["says"], tally.values))
+        for r in views.records(both)
+    ]
+    against = [
+        isolated(str(both["label"].iloc[i]))
+        for i, (shown, told) in enumerate(sides)
+        if shown and told and shown != told
+    ]
     if tally.pair and against:
         named = joined(against[:4] + ([f"{len(against) - 4} more"] if len(against) > 4 else []))
         said.append(f"They lean opposite ways for {named}.")
-    furthest = [_apart(row) for row in _dicts(both.head(most))]
+    furthest = [_apart(row) for row in views.records(both.head(most))]
     return [*said, f"They stand furthest apart for {joined(furthest)}."]
 
 
-def _apart(row: Mapping[str, object]) -> str:
-    unit = str(row["unit"])
-    told, shown = (numbers.estimate(float(str(row[name])), unit) for name in ("text", "picture"))
-    return f"{row['label']} (words {told}, picture {shown})"
-
-
-def _dicts(frame: pd.DataFrame) -> list[dict[str, object]]:
-    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+def _apart(row: Mapping[str, Any]) -> str:
+    unit = row["unit"]
+    told, shown = (numbers.estimate(row[name], unit) for name in ("text", "picture"))
+    return f"{isolated(row['label'])} (words {told}, picture {shown})"

@@ -33,7 +33,8 @@
     const headers = [...table.tHead.rows[0].cells];
     const key = (row, i) => {
       const cell = row.cells[i];
-      return "v" in cell.dataset ? parseFloat(cell.dataset.v) : cell.textContent.trim();
+      const number = cell.dataset.v ?? cell.dataset.csv;
+      return number === undefined ? cell.textContent.trim() : parseFloat(number);
     };
     const compare = (a, b) => (typeof a === "number" ? a - b : a.localeCompare(b, undefined, { numeric: true }));
     const unknown = (value) => value === "" || Number.isNaN(value);

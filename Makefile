@@ -1,0 +1,39 @@
+# Every target makes its own virtual environment where there is none, and does nothing twice.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
+CORE := $(VENV)/.core
+DEV := $(VENV)/.dev
+
+.PHONY: audit test lint bench score clean
+.DEFAULT_GOAL := audit
+
+$(CORE): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) -e .
+	@touch $@
+
+$(DEV): $(CORE)
+	$(PIP) -e '.[dev]'
+	@touch $@
+
+audit: $(CORE)  ## audits the embedded organism: runs/audit/report.html
+	$(BIN)/scalex audit --out runs/audit
+
+test: $(DEV)  ## all tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+
+lint: $(DEV)  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+score: $(CORE)  ## compares an audit of the embedded organism with its truth
+	$(BIN)/scalex organism score
+
+bench: $(CORE)  ## measures; writes bench/results
+	for script in bench/*.py; do $(BIN)/python $$script || exit 1; done
+
+clean:
+	rm -rf $(VENV) runs

@@ -1,0 +1,132 @@
+"""The command line, as a user runs it: real processes, real models, exact words."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+SPEC = """
+seeds: 6
+templates: ["a photo of a {}"]
+concepts: [cook, pilot]
+attributes: {gender: preset}
+resamples: 200
+permutations: 199
+"""
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "notamodel").mkdir()
+    files = {
+        "spec.yaml": SPEC,
+        "bad.yaml": "a: [",
+        "typo.yaml": SPEC.replace("seeds", "seed"),
+        "vocab.yaml": SPEC.replace("[cook, pilot]", "{vocabulary: profesions}"),
+        "long.yaml": SPEC.replace("[cook, pilot]", f"[{' '.join(['cook'] * 40)}]"),
+    }
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scalex(here: Path) -> Run:
+    def run(*args: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", "from scalex.cli import main; main()", *args]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.run(command, cwd=here, capture_output=True, text=True, check=False, env=environment)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def audited(scalex: Run) -> dict[str, object]:
+    done = scalex("audit", "--spec", "spec.yaml", "--out", "run", "--json")
+    assert done.returncode == 0, done.stderr
+    result: dict[str, object] = json.loads(done.stdout)
+    return result
+
+
+def test_every_command_has_help_with_a_sentence(scalex: Run) -> None:
+    top = scalex("--help").stdout
+    for command in ("audit", "capture", "analyze", "report", "organism", "store", "doctor"):
+        assert re.search(rf"^  {command} +\w+", top, re.MULTILINE), command
+        assert scalex(command, "--help").returncode == 0
+
+
+def test_an_audit_leaves_report_tables_and_manifest(audited: dict[str, object], scalex: Run) -> None:
+    assert {(f["analysis"], f["reading"]) for f in audited["findings"]} == {  # type: ignore[attr-defined]
+        ("defaults", "text"),
+        ("defaults", "picture"),
+        ("rates", "picture"),
+    }
+    again = scalex("capture", "--spec", "spec.yaml", "--store", "run/store", "--json")
+    assert json.loads(again.stdout)["captured"] == 0, "nothing is captured twice"
+
+
+def test_a_run_is_analysed_and_reported_again_without_the_model(audited: dict[str, object], scalex: Run) -> None:
+    findings = json.loads(scalex("analyze", "run", "--analysis", "rates", "--json").stdout)
+    assert {f["analysis"] for f in findings} == {"rates"}
+    assert json.loads(scalex("analyze", "run", "--json").stdout) == audited["findings"]
+    assert scalex("report", "run").stdout.strip() == "run/report.html"
+
+
+def test_a_dry_run_says_what_it_would_take_and_writes_nothing(scalex: Run) -> None:
+    done = scalex("audit", "--spec", "spec.yaml", "--out", "dry", "--dry-run", "--json")
+    ahead = json.loads(done.stdout)
+    assert ahead["samples"] == 2 * 3 * 6
+    assert min(ahead["flops"], ahead["bytes"], ahead["seconds"]) > 0
+    assert scalex("report", "dry").returncode == 2
+
+
+def test_the_store_is_listed_verified_and_cleaned(audited: dict[str, object], scalex: Run) -> None:
+    held = json.loads(scalex("store", "ls", "run/store", "--json").stdout)
+    assert sorted((row["reading"], row["rows"]) for row in held) == [("picture", 36), ("text", 36)]
+    checked = scalex("store", "verify", "run/store", "--json")
+    assert checked.returncode == 0
+    assert all(row["ok"] for row in json.loads(checked.stdout))
+    assert scalex("store", "gc", "run/store").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["audit", "/no/model"], r"no folder /no/model here"),
+        (["audit", "--spec", "no.yaml"], r"no\.yaml"),
+        (["audit", "--spec", "bad.yaml"], r"bad\.yaml.*line 1"),
+        (["audit", "--spec", "typo.yaml"], r"typo\.yaml: .*`seed`.*`?seeds"),
+        (["audit", "--spec", "vocab.yaml"], r"profesions.*professions"),
+        (["audit", "--spec", "spec.yaml", "--device", "cuda:99"], r"cuda"),
+        (["audit", "--spec", "spec.yaml", "--precision", "fp8"], r"precision"),
+        (["audit", "--spec", "spec.yaml", "--out", "/proc/no"], r"cannot write to /proc/no.*Choose another folder"),
+        (["audit", "notamodel"], r"no diffusion model"),
+        (["audit", "--spec", "long.yaml"], r"longer than|tokens"),
+        (["analyze", "nothing"], r"nothing is no run: it has no manifest\.json"),
+        (["report", "nothing"], r"nothing is no run"),
+        (["analyze", "run", "--analysis", "rate"], r"unknown analysis 'rate'.*'rates'"),
+        (["store", "ls", "nothing"], r"nothing"),
+        (["organism", "check", "nothing"], r"nothing is no organism"),
+        (["organism", "train", "no.yaml", "--out", "o"], r"there is no organism spec at no\.yaml"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    args: list[str], said: str, audited: dict[str, object], scalex: Run
+) -> None:
+    assert audited
+    done = scalex(*args)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("scalex: ")]
+    assert len(lines) == 1, done.stderr
+    assert re.search(said, lines[0]), lines[0]
