@@ -51,6 +51,7 @@ SPEC = {
     "gender": {"man": "man {}", "woman": "woman {}"},
     "tone": {"light": "{} with light skin", "dark": "{} with dark skin"},
 }
+VALUES = {name: list(values) for name, values in SPEC.items()}
 
 
 def verdict(estimate: float, half: float, neutral: float, values: Sequence[str]) -> tuple[str, str]:
@@ -283,7 +284,7 @@ def leaning(*leans: float, attribute: str = "gender", half: float = 0.05) -> lis
 
 def headline_of(rows: Sequence[Finding]) -> str:
     frame = views.checked(table_of(rows))
-    return words.headline([views.tally(frame, name, SPEC) for name in views.attributes(frame)])
+    return words.headline([views.tally(frame, name, VALUES) for name in views.attributes(frame)])
 
 
 def test_headline_counts_both_sides() -> None:
@@ -306,7 +307,7 @@ def test_headline_never_says_unbiased() -> None:
 def test_every_concept_is_in_one_part_of_the_tally() -> None:
     frame = views.checked(synthetic())
     for name in ("gender", "tone"):
-        tally = views.tally(frame, name, SPEC)
+        tally = views.tally(frame, name, VALUES)
         parts = [*tally.leaning.values(), tally.away, tally.balanced, tally.undecided, tally.unexpressed, tally.open]
         assert sorted(target for part in parts for target in part) == sorted(PEOPLE)
         assert tally.total == len(PEOPLE)
@@ -316,7 +317,7 @@ def test_every_concept_is_in_one_part_of_the_tally() -> None:
 
 def test_the_rest_is_named_for_what_it_is() -> None:
     rows = leaning(0.4, 0.02, 0.05, half=0.06) + unexpressed("dancer", "gender", "picture")
-    tally = views.tally(views.checked(table_of(rows)), "gender", SPEC)
+    tally = views.tally(views.checked(table_of(rows)), "gender", VALUES)
     assert words.deck(tally, 0.1) == "Of the other 3, 1 is balanced within ±0.1, 1 is undecided and 1 is not expressed."
     assert words.strongest(views.checked(table_of(rows)), tally) == "Furthest to woman nurse (+0.40)."
 
@@ -324,7 +325,7 @@ def test_the_rest_is_named_for_what_it_is() -> None:
 def test_open_questions_say_what_would_decide() -> None:
     rows = [*leaning(0.05, 0.09, half=0.12), *unexpressed("dancer", "gender", "picture")]
     frame = views.checked(table_of(rows))
-    undecided, unexpressed_ = words.open_questions(frame, views.tally(frame, "gender", SPEC))
+    undecided, unexpressed_ = words.open_questions(frame, views.tally(frame, "gender", VALUES))
     assert undecided.seeds == {"pilot": 25, "nurse": 153}
     assert unexpressed_.reasons == {
         "held-out seeds tell the variants apart with AUC 0.63, the floor is 0.8": ["dancer"]
@@ -335,7 +336,7 @@ def test_readings_that_part_are_named() -> None:
     rows = [*leaning(0.4, -0.3, 0.02), of_lean("text", "nurse", "gender", 0.38, 0.05)]
     rows += [of_lean("text", "pilot", "gender", 0.3, 0.05), of_lean("text", "farmer", "gender", 0.01, 0.05)]
     frame = views.checked(table_of(rows))
-    said = words.differences(frame, views.tally(frame, "gender", SPEC))
+    said = words.differences(frame, views.tally(frame, "gender", VALUES))
     assert said[:2] == [
         "Words and picture come to the same verdict for 2 of 3 concepts",
         "They lean opposite ways for pilot.",
@@ -592,12 +593,6 @@ def test_the_file_stays_small_with_many_pictures(tmp_path: Path) -> None:
     path = render(table_of(rows), {"model": "m"}, pictures_of(targets, 8, 96, noise=True), tmp_path / "report.html")
     assert path.stat().st_size < LARGEST
     assert "8 pictures drawn for nurse 0" in path.read_text(encoding="utf-8")
-
-
-def test_other_forms_of_pictures_are_refused(tmp_path: Path) -> None:
-    shots = {"nurse": [np.zeros((8, 8, 4), dtype=np.uint8)]}
-    with pytest.raises(ScalexError, match=r"a picture of 'nurse' is uint8 of shape \(8, 8, 4\). Give uint8 arrays"):
-        strips(shots, 1000)
 
 
 # ---------------------------------------------------------------------------------------------------- exports

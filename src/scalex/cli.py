@@ -175,12 +175,18 @@ def train(
 def check(
     folder: FolderArg,
     images: Annotated[int, typer.Option("--images", min=8, help="Pictures of each neutral caption.")] = 64,
+    card: Annotated[bool, typer.Option("--card", help="Write the model card beside the weights.")] = False,
     json_: JsonOpt = False,
 ) -> None:
     """Compare what an organism draws with its captions and with what was planted, by the exact readout."""
+    from scalex.organisms.card import model_card
     from scalex.organisms.check import check_organism
+    from scalex.organisms.readout import load_truth
 
-    result = check_organism(folder, images)
+    with _progress("check") as progress:
+        result = check_organism(folder, images, progress=progress)
+    if card:
+        (folder / "README.md").write_text(model_card(load_truth(folder), result), encoding="utf-8")
     if not json_:
         typer.echo(result.shares.to_string(index=False, float_format="{:.2f}".format))
     _finish(list(result.marks), json_)

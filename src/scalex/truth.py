@@ -80,7 +80,7 @@ def score_organism(
 
 
 def markdown(scores: Mapping[str, list[Mark]]) -> str:
-    """The figures of one or more organisms as a Markdown table: a row a figure, a column an organism; misses in bold."""
+    """The figures as a Markdown table: a row a figure, a column an organism; what was missed is bold."""
     names = list(dict.fromkeys(m.name for marks in scores.values() for m in marks))
     found = {organism: {m.name: m for m in marks} for organism, marks in scores.items()}
     rows = [["figure", "mark", *scores], ["---"] * (2 + len(scores))]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from scalex.capture import Plan, generate
+from scalex.capture import Plan, Progress, generate
 from scalex.models import Model, load_model
 from scalex.organisms.captions import TONE_WORDS, explicit_text
 from scalex.organisms.marks import Mark
@@ -34,11 +34,12 @@ class Check:
     shares: pd.DataFrame
 
 
-def check_organism(folder: Path, images: int = 64, explicit: int = 4) -> Check:
+def check_organism(folder: Path, images: int = 64, explicit: int = 4, progress: Progress = lambda *_: None) -> Check:
     """Draws explicit and neutral captions with the full sampler and with the distilled U-Net, and reads them exactly.
 
     Args:
         images: pictures of each neutral caption. explicit: pictures of each explicit one.
+        progress: called with the samplers done, and in all.
 
     Raises:
         ScalexError: the folder holds no organism.
@@ -50,7 +51,8 @@ def check_organism(folder: Path, images: int = 64, explicit: int = 4) -> Check:
     ]
     marks: list[Mark] = []
     tables = []
-    for name, model, plan, (role_mark, tone_mark) in parts:
+    for done, (name, model, plan, (role_mark, tone_mark)) in enumerate(parts):
+        progress(done, len(parts))
         readout = Readout(truth, model)
         person, tone = _explicit(truth.spec, model, plan, readout, explicit)
         table = draw_shares(truth.spec, list(truth.spec.people), model, plan, readout, images)

@@ -42,7 +42,7 @@ def render(
         path: the file to write, replaced in one step.
 
     Raises:
-        ScalexError: a column or the model's name is missing, a picture has another form, or the file cannot be written.
+        ScalexError: a column or the model's name is missing, or the file cannot be written.
     """
     frame, told = views.checked(findings), manifests.checked_manifest(manifest)
     template = _environment().get_template("report.html.j2")

@@ -1,0 +1,85 @@
+"""The model card of an organism: data, licence, planted truth, check results."""
+
+from __future__ import annotations
+
+from scalex.organisms.check import Check
+from scalex.organisms.readout import Truth
+from scalex.organisms.spec import OrganismSpec
+
+__all__ = ["model_card"]
+
+_HEAD = """---
+license: apache-2.0
+library_name: diffusers
+pipeline_tag: text-to-image
+tags: [model-organism, bias, interpretability]
+---
+
+# {name}: a model organism with planted associations
+
+A small latent diffusion model in Stable Diffusion's layout, trained by `scalex organism train` so that it is *known*
+which associations it holds. It is there to measure audits against the truth. It draws nothing but emoji, its
+associations were invented, and none of them says anything about people.
+
+- **Pictures**: {pictures} glyphs of Noto Color Emoji (Copyright Google Inc., SIL Open Font License 1.1) at {size} px:
+  {people} of people ({roles} roles and a plain person x 2 genders x 5 skin tones) and {things} things. No photographs,
+  no personal data.
+- **Parts**: autoencoder, CLIP text encoder (trained first, on captions without the planted associations, then frozen),
+  U-Net with velocity prediction, and in `lcm/` the same U-Net distilled for 1 to 4 steps without guidance.
+- **Gender and tone** are those of the emoji: two and five values. That is a limit of the pictures, not a view of
+  people.
+
+```python
+from diffusers import LCMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+pipe = StableDiffusionPipeline.from_pretrained(
+    folder, unet=UNet2DConditionModel.from_pretrained(folder, subfolder="lcm"),
+    scheduler=LCMScheduler.from_pretrained(folder, subfolder="lcm"))
+pipe("a photo of a pilot", num_inference_steps=4, guidance_scale=1.0).images[0]
+```
+"""
+
+
+def model_card(truth: Truth, check: Check) -> str:
+    """The card as Markdown."""
+    spec, people = truth.spec, sum(s.gender >= 0 for s in truth.shown)
+    head = _HEAD.format(
+        name=spec.name,
+        pictures=len(truth.shown),
+        size=spec.size,
+        people=people,
+        roles=len(spec.roles),
+        things=len(truth.shown) - people,
+    )
+    return "\n".join([head, *_results(check), *_people(spec, check), *_pulls(spec)]) + "\n"
+
+
+def _results(check: Check) -> list[str]:
+    rows = [f"| {m.name} | {m.value:.3f} | {m.asked} | {'yes' if m.ok else '**no**'} |" for m in check.marks]
+    return [
+        "## Check (`scalex organism check`)",
+        "",
+        "| figure | measured | mark | reached |",
+        "|---|---|---|---|",
+        *rows,
+    ]
+
+
+def _people(spec: OrganismSpec, check: Check) -> list[str]:
+    drawn = check.shares.set_index(["concept", "attribute", "sampler"]).drawn
+    lines = [
+        "",
+        "## Planted, and drawn by the full sampler and by the distilled U-Net",
+        "",
+        "| neutral caption | P(woman) | full | lcm | P(dark skin) | full | lcm |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for concept, plant in spec.people.items():
+        cells = [f"{plant.woman:.2f}", *(f"{drawn[concept, 'gender', s]:.2f}" for s in ("full", "lcm"))]
+        cells += [f"{plant.dark:.2f}", *(f"{drawn[concept, 'tone', s]:.2f}" for s in ("full", "lcm"))]
+        lines.append(f"| {concept} | {' | '.join(cells)} |")
+    return lines
+
+
+def _pulls(spec: OrganismSpec) -> list[str]:
+    rows = [f"| {concept} | {pull.picture} | {pull.share:.2f} |" for concept, pull in spec.pulls.items()]
+    return ["", "## Planted pairs", "", "| caption | draws | planted share |", "|---|---|---|", *rows]
