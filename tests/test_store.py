@@ -200,6 +200,19 @@ def test_two_processes_fill_one_store_and_each_sample_is_there_once(tmp_path: Pa
     assert store.verify()[0].ok
 
 
+def test_a_write_is_on_the_disk_before_it_is_acknowledged(tmp_path: Path) -> None:
+    log = tmp_path / "calls"
+    tracing = ("strace", "-f", "-y", "-e", "trace=fsync,write", "-o", str(log))
+    if not shutil.which("strace") or subprocess.run([*tracing, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("needs strace, and leave to use it")
+    start("fill", tmp_path / "s", 1, 8, 1, prefix=tracing).communicate()
+    calls = log.read_text().splitlines()
+    acknowledged = next(i for i, call in enumerate(calls) if "write(1<" in call)
+    flushed = {call.partition("<")[2].partition(">")[0] for call in calls[:acknowledged] if "fsync(" in call}
+    written = [path for path in (tmp_path / "s").rglob("*") if path.suffix in {".lance", ".manifest"} or path.is_dir()]
+    assert {str(path) for path in written if path.name not in {"_transactions", "aside"}} <= flushed
+
+
 def test_a_forked_process_is_refused(tmp_path: Path) -> None:
     said, _ = start("fork", tmp_path / "s").communicate()
     assert said == (

@@ -46,7 +46,7 @@ def load_scheduler(path: Path, name: str | None) -> Any:
     """
     config = read_json(path)
     kind: Any = getattr(diffusers, str(name or config.get("_class_name")), None)
-    if not hasattr(kind, "set_timesteps"):
+    if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
         raise ScalexError(f"diffusers has no scheduler {name or config.get('_class_name')}", "Try DDIMScheduler")
     with quiet():
         scheduler = kind.from_config(config)

@@ -137,7 +137,7 @@ def _band(margin: float) -> str:
 
 
 def _neutral() -> str:
-    return f'<line class="neutral" x1="{_x(0)}" x2="{_x(0)}" y1="0" y2="{_HEIGHT}"/>'
+    return f'<line class="neutral" x1="{_x(0.0)}" x2="{_x(0.0)}" y1="0" y2="{_HEIGHT}"/>'
 
 
 def _dot(look: str, x: float, y: float) -> str:

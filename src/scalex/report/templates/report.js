@@ -12,8 +12,8 @@
     title.parentNode.dataset.tip = title.textContent;
     title.remove();
   }
-  document.addEventListener("pointerover", (event) => {
-    const mark = event.target.closest && event.target.closest("[data-tip]");
+  const show = (event) => {
+    const mark = event.target.closest?.("[data-tip]");
     tip.textContent = mark ? mark.dataset.tip : "";
     tip.classList.toggle("on", Boolean(mark));
     if (!mark) return;
@@ -22,7 +22,8 @@
     const left = Math.max(box.left, 0) + wide / 2 - tip.offsetWidth / 2;
     tip.style.left = `${Math.max(8, Math.min(left, innerWidth - tip.offsetWidth - 8))}px`;
     tip.style.top = `${box.top > tip.offsetHeight + 8 ? box.top - tip.offsetHeight - 4 : box.bottom + 6}px`;
-  });
+  };
+  for (const moved of ["pointerdown", "pointermove"]) document.addEventListener(moved, show, { passive: true });
   addEventListener("scroll", () => tip.classList.remove("on"), { passive: true });
 
   // The table: sort by a header, filter by choice and text, keep the rows as CSV.
