@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraint
 CORE := $(VENV)/.core
 DEV := $(VENV)/.dev
 
-.PHONY: audit test lint bench score clean
+.PHONY: audit test lint bench clean
 .DEFAULT_GOAL := audit
 
 $(CORE): pyproject.toml constraints.txt
@@ -29,11 +29,8 @@ lint: $(DEV)  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-score: $(CORE)  ## compares an audit of the embedded organism with its truth
-	$(BIN)/scalex organism score
-
-bench: $(CORE)  ## measures; writes bench/results
-	for script in bench/*.py; do $(BIN)/python $$script || exit 1; done
+bench: $(CORE)  ## measures how true the findings are; writes bench/results and the README's table
+	$(BIN)/python bench/truth.py
 
 clean:
 	rm -rf $(VENV) runs
