@@ -51,6 +51,15 @@ def fill(path: str, texts: int, seeds: int, stride: int) -> None:
         print(added, *(sample_key(RECIPE, text, seed) for text, seed in batch), flush=True)
 
 
+def race(path: str, batches: int) -> None:
+    """Write batch after batch, each at the word of command."""
+    store = Store.open(path)
+    for n in range(batches):
+        batch = [(f"a photo of {n}", seed) for seed in range(8)]
+        sys.stdin.readline()
+        print(store.write(RECIPE, batch, truth(batch)), flush=True)
+
+
 def overfill(path: str) -> None:
     """Write large latents until the disk is full, and say what the user would be told."""
     store = Store.open(path)
@@ -81,5 +90,5 @@ def fork(path: str) -> None:
 
 
 if __name__ == "__main__":
-    task = {"fill": fill, "overfill": overfill, "fork": fork}[sys.argv[1]]
+    task = {"fill": fill, "race": race, "overfill": overfill, "fork": fork}[sys.argv[1]]
     task(sys.argv[2], *map(int, sys.argv[3:]))

@@ -238,7 +238,8 @@ def test_lean_equals_the_formula_written_out() -> None:
 
 
 def test_lean_scores_spread_like_the_jackknife() -> None:
-    neutral, (first, second) = arrays(planted(PLAN, np.random.default_rng(3), n_seeds=24))
+    # far from zero, where the noise of the denominator counts too
+    neutral, (first, second) = arrays(planted(PLAN, np.random.default_rng(3), n_seeds=24, mixed=True), concept="nurse")
     whole = defaults.lean_scores(neutral, first, second)
     without = [
         defaults.lean_scores(*(np.delete(x, s, axis=1) for x in (neutral, first, second))).mean() for s in range(24)
@@ -314,6 +315,21 @@ def one_direction(rng: np.random.Generator) -> Latents:
     place = {"": 0.0, "man": -0.5, "woman": 0.5}
     at = [place.get(p.value, 0.0) if p.attribute else GENDER[p.concept] - 0.5 for p in x.prompts]
     return replace(x, values=(x.values + np.array(at)[:, None, None, None] * step).astype(np.float32))
+
+
+def test_scores_along_a_given_direction_allow_for_the_noise_of_the_denominator() -> None:
+    x = planted({"nurse": {"gender": {"man": 0.0, "woman": 1.0}}}, np.random.default_rng(18))
+    _, (first, second) = arrays(x, concept="nurse")
+    along = np.broadcast_to((second - first).mean((0, 1)), first.shape[1:])
+    scores = defaults.lean_scores(second, first, second, along)  # the neutral prompt is the second variant itself
+    assert np.allclose(scores, 0.5)
+
+
+def test_a_shared_direction_comes_from_other_concepts_and_other_seeds() -> None:
+    gaps = list(np.random.default_rng(19).normal(size=(3, 2, 5, 4)))
+    shared = directions.shared_directions(gaps)
+    others = np.delete(np.stack([gaps[0], gaps[2]]), 3, axis=2)
+    assert np.allclose(shared[1][3], others.mean((0, 1, 2)))
 
 
 def test_a_shared_direction_needs_two_concepts() -> None:

@@ -417,12 +417,11 @@ def test_charts_follow_the_page_colours() -> None:
     assert ' id="' not in svg  # ids of several drawings in one page would collide
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-def test_names_in_charts_are_inert(name: str) -> None:
-    svg = str(inline_svg(lean_chart(table_of([of_lean("picture", name, "gender", 0.3, 0.1)]), "gender"), name))
-    page = Page(svg)
+def test_names_in_charts_are_inert() -> None:
+    rows = [of_lean("picture", name, "gender", 0.3, 0.1) for name in HOSTILE]
+    page = Page(str(inline_svg(lean_chart(table_of(rows), "gender"), HOSTILE[0])))
     assert {tag for tag, _ in page.tags} <= {"svg", "g", "path", "line", "text", "rect", "title"}
-    assert name.split(maxsplit=1)[0] in page.text
+    assert all(f"{name}: lean +0.30" in page.text for name in HOSTILE)
 
 
 def test_names_of_values_reach_no_expression() -> None:

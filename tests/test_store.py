@@ -190,14 +190,26 @@ def test_no_kill_loses_what_was_acknowledged_or_doubles_it(tmp_path: Path) -> No
 
 
 def test_two_processes_fill_one_store_and_each_sample_is_there_once(tmp_path: Path) -> None:
-    writers = [start("fill", tmp_path / "s", 8, 100, stride) for stride in (1, -1)]
+    writers = [start("fill", tmp_path / "s", 4, 100, stride) for stride in (1, -1)]
     said = [writer.communicate()[0].splitlines() for writer in writers]
     assert [writer.returncode for writer in writers] == [0, 0]
-    added = [sum(int(line.split()[0]) for line in lines) for lines in said]
-    assert sum(added) == 800
+    assert sum(int(line.split()[0]) for lines in said for line in lines) == 400
     store = Store.open(tmp_path / "s")
-    assert sorted(keys_of(store)) == sorted(sample_key(RECIPE, text, seed) for text, seed in samples(8, 100))
+    assert sorted(keys_of(store)) == sorted(sample_key(RECIPE, text, seed) for text, seed in samples(4, 100))
     assert store.verify()[0].ok
+
+
+def test_the_same_batch_from_three_processes_in_the_same_moment_is_stored_once(tmp_path: Path) -> None:
+    writers = [start("race", tmp_path / "s", 12, stdin=subprocess.PIPE) for _ in range(3)]
+    added = 0
+    for _ in range(12):
+        for writer in writers:
+            writer.stdin.write("\n")
+            writer.stdin.flush()
+        added += sum(int(writer.stdout.readline()) for writer in writers)
+    assert [writer.communicate()[0] for writer in writers] == ["", "", ""]
+    assert added == 12 * 8
+    assert Store.open(tmp_path / "s").verify()[0].rows == 12 * 8
 
 
 def test_a_write_is_on_the_disk_before_it_is_acknowledged(tmp_path: Path) -> None:

@@ -54,6 +54,9 @@ def load_scheduler(path: Path, name: str | None) -> Any:
         scheduler = kind.from_config(
             scheduler.config, **{k: v for k, v in corrections.items() if k in scheduler.config}
         )
+    if "noise_sampler_seed" in scheduler.config:
+        wrong = f"{kind.__name__} draws noise for a batch, not for a seed"
+        raise ScalexError(wrong, "Try scheduler DPMSolverMultistepScheduler")
     if not hasattr(scheduler, "alphas_cumprod"):
         raise ScalexError(f"{kind.__name__} has no noise schedule of the diffusion kind", "Try scheduler DDIMScheduler")
     return scheduler
