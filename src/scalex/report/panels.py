@@ -66,7 +66,7 @@ def drawn(panels: Sequence[Panel], order: Sequence[str], layout: Layout) -> alt.
     made = [_panel(f"panel{i}", p, order, layout, named=i % layout.columns == 0) for i, p in enumerate(panels)]
     lines = [alt.hconcat(*made[i : i + layout.columns]) for i in range(0, len(made), layout.columns)]
     shown = frozenset(order)  # a row outside the scale's domain would be drawn over the first one
-    data = {f"panel{i}": [row for row in p.rows] for i, p in enumerate(panels)}
+    data = {f"panel{i}": [row for row in p.rows if row["target"] in shown] for i, p in enumerate(panels)}
     return styled(lines[0] if len(lines) == 1 else alt.vconcat(*lines), data)
 
 
