@@ -69,8 +69,9 @@ class _TextHeads(nn.Module):
 def text_stage(spec: OrganismSpec, album: Album, latents: Tensor, tokenizer: Any, device: torch.device) -> Trainee:
     """Contrastive against the pictures (Radford et al. 2021), on captions without the planted associations.
 
-    Those leave words such as "bossy" without a picture of their own, so the pooled vector must also tell which words it
-    holds: it keeps them apart without saying what they go with.
+    Those leave words such as "bossy" without a picture of their own. So every position must also tell which words were
+    said up to it: words stay apart, without saying what they go with. (Where only the pooled vector had to, adjectives
+    differed by a tenth of a vector's length, and the denoiser learned roles long before it learned them.)
     """
     encoder = make_text_encoder(spec, tokenizer).to(device)
     heads = _TextHeads(latents[0].numel(), spec.network.text_width, len(tokenizer)).to(device)
@@ -80,15 +81,16 @@ def text_stage(spec: OrganismSpec, album: Album, latents: Tensor, tokenizer: Any
     def loss(rng: np.random.Generator, noise: torch.Generator) -> Tensor:
         texts, pictures = captions.batch(rng, spec.text.batch)
         ids = _tokens(tokenizer, texts, device)
-        pooled = encoder(ids).pooler_output
+        out = encoder(ids)
         seen = flat[pictures] + 0.3 * torch.randn(len(texts), flat.shape[1], generator=noise).to(device)
-        a, b = F.normalize(heads.picture(seen)), F.normalize(heads.caption(pooled))
+        a, b = F.normalize(heads.picture(seen)), F.normalize(heads.caption(out.pooler_output))
         logits = heads.scale.exp() * a @ b.T
         same = torch.tensor(pictures, device=device)
         target = (same[:, None] == same[None]).float()
         contrast = sum(F.cross_entropy(x, target / target.sum(1, keepdim=True)) for x in (logits, logits.T)) / 2
-        present = torch.zeros(len(texts), len(tokenizer), device=device).scatter_(1, ids, 1.0)
-        return contrast + 20 * F.binary_cross_entropy_with_logits(heads.words(pooled), present)
+        said = F.one_hot(ids, len(tokenizer)).cumsum(1).clamp(max=1).float()
+        told = F.binary_cross_entropy_with_logits(heads.words(out.last_hidden_state), said)
+        return contrast + 300 * told
 
     return Trainee("text", {"text": encoder, "heads": heads}, {}, loss)
 
