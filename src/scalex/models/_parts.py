@@ -48,12 +48,11 @@ def load_scheduler(path: Path, name: str | None) -> Any:
     kind: Any = getattr(diffusers, str(name or config.get("_class_name")), None)
     if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
         raise ScalexError(f"diffusers has no scheduler {name or config.get('_class_name')}", "Try DDIMScheduler")
+    make: Any = kind.from_config  # type: ignore[attr-defined]  # a scheduler's class, as was just checked
     with quiet():
-        scheduler = kind.from_config(config)
+        scheduler = make(config)
         corrections = {"clip_sample": False, "steps_offset": 1}
-        scheduler = kind.from_config(
-            scheduler.config, **{k: v for k, v in corrections.items() if k in scheduler.config}
-        )
+        scheduler = make(scheduler.config, **{k: v for k, v in corrections.items() if k in scheduler.config})
     if "noise_sampler_seed" in scheduler.config:
         wrong = f"{kind.__name__} draws noise for a batch, not for a seed"
         raise ScalexError(wrong, "Try scheduler DPMSolverMultistepScheduler")
