@@ -79,7 +79,8 @@ def tiny_unet(**changes: Any) -> UNet2DConditionModel:
 def _scheduler(kind: str, prediction: str) -> DDIMScheduler | LCMScheduler:
     noise = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "prediction_type": prediction}
     if kind == "lcm":
-        return LCMScheduler(**noise, steps_offset=1)
+        # At the usual scaling of 10 the boundary condition is the identity to six digits, and tests would not see it.
+        return LCMScheduler(**noise, steps_offset=1, timestep_scaling=0.002)
     return DDIMScheduler(**noise, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
 
 
