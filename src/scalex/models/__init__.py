@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 
 from scalex.errors import ScalexError
-from scalex.models._files import read_json, resolve
+from scalex.models._files import quiet, read_json, resolve
 from scalex.models.base import PRECISIONS, Family, Model, Options, choose_device, choose_dtype
 
-__all__ = ["PRECISIONS", "Family", "Model", "Options", "families", "load_model"]
+__all__ = ["PRECISIONS", "Family", "Model", "Options", "families", "load_model", "quiet"]
 
 
 @cache

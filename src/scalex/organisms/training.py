@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline
 
 from scalex.errors import ScalexError
+from scalex.models import quiet
 from scalex.organisms.captions import Captions
 from scalex.organisms.loop import Progress, run_stage
 from scalex.organisms.networks import make_denoiser, make_scheduler, make_tokenizer
@@ -100,13 +100,19 @@ def _borrow(start: Path, captions: Captions, device: torch.device) -> tuple[Any,
         raise ScalexError(
             f"{start} holds no trained organism", "Name the folder that `scalex organism train --out` wrote"
         )
-    pipe = StableDiffusionPipeline.from_pretrained(start, torch_dtype=torch.float32)
+    pipe = _pipeline_class().from_pretrained(start, torch_dtype=torch.float32)
     new = sorted({w for w in captions.words() if len(pipe.tokenizer.tokenize(w)) != 1})
     if new:
         raise ScalexError(
             f"{start} does not know the words {', '.join(new[:8])}", "Train from scratch: leave out --from"
         )
     return pipe.vae.to(device).eval(), pipe.tokenizer, pipe.text_encoder.to(device), pipe.unet
+
+
+def _pipeline_class() -> Any:
+    with quiet():  # transformers says on import that torchvision is missing; nothing here needs it
+        from diffusers import StableDiffusionPipeline
+    return StableDiffusionPipeline
 
 
 def _seed_weights(seed: int) -> None:
@@ -118,7 +124,7 @@ def _seed_weights(seed: int) -> None:
 def _save(spec: OrganismSpec, album: Album, parts: dict[str, Any], out: Path) -> None:
     student = parts["student"].half()
     halves = {n: parts[n].half() for n in ("vae", "text_encoder", "unet")}
-    pipe = StableDiffusionPipeline(
+    pipe = _pipeline_class()(
         **halves,
         tokenizer=parts["tokenizer"],
         scheduler=make_scheduler(),
