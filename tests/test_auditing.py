@@ -91,5 +91,5 @@ def test_a_run_opens_again(audited: Audit, tmp_path: Path) -> None:
 
 
 def test_unknown_words_are_reported(tmp_path: Path) -> None:
-    run = scalex.audit(spec=SPEC | {"concepts": ["qzxjk pilot"], "seeds": 3}, out=tmp_path, analyses=["defaults"])
+    run = scalex.audit(spec=SPEC | {"concepts": ["qzxjk pilot"], "seeds": 4}, out=tmp_path, analyses=["defaults"])
     assert [note for note in run.manifest["notes"] if "'qzxjk'" in note]

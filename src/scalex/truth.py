@@ -61,14 +61,9 @@ def score_organism(
     Raises:
         ScalexError: the folder holds no organism, or `out` cannot be written.
     """
-    place = folder or EMBEDDED
-    truth = load_truth(place)
-    asked: dict[str, object] = {
-        "model": str(place),
-        "unet": EMBEDDED_UNET,
-        "concepts": list(truth.spec.people),
-        "attributes": ["gender", "tone"],
-    }
+    truth = load_truth(folder or EMBEDDED)
+    asked: dict[str, object] = {"concepts": list(truth.spec.people), "attributes": ["gender", "tone"]}
+    asked |= {"model": str(folder), "unet": EMBEDDED_UNET} if folder else {}
     asked |= {"seeds": seeds} if seeds else {}
     result, job = audit(spec=asked, out=out, progress=progress), prepare(spec=asked)
     readout = Readout(truth, job.model)
