@@ -11,6 +11,7 @@ import torch
 import yaml
 from diffusers import StableDiffusionPipeline
 from PIL import features
+from safetensors.torch import load_file
 
 from scalex.errors import ScalexError
 from scalex.models import load_model
@@ -122,7 +123,7 @@ def test_explicit_text() -> None:
 
 @needs_font
 def test_the_organism_is_an_ordinary_diffusers_folder(trained: Path) -> None:
-    pipe = StableDiffusionPipeline.from_pretrained(trained, torch_dtype=torch.float32)
+    pipe = StableDiffusionPipeline.from_pretrained(trained, dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     picture = pipe("a pilot", num_inference_steps=2, guidance_scale=1.0, output_type="np").images
     assert picture.shape == (1, 16, 16, 3)
@@ -147,8 +148,10 @@ def test_a_killed_training_resumes_to_the_same_weights(trained: Path, spec: Orga
     train_organism(spec, tmp_path, progress=lambda stage, *_: stages.append(stage))
     assert stages == ["denoiser"] * 4 + ["consistency"] * 4, "finished stages are not trained again"
     for part in ("unet", "vae", "text_encoder", CONSISTENCY):
-        weights = [next((f / part).glob("*.safetensors")).read_bytes() for f in (trained, tmp_path)]
-        assert weights[0] == weights[1], part
+        # Not to the last bit: sums depend on how memory happens to be aligned. Four steps move weights by about 1e-3.
+        first, second = (load_file(next((f / part).glob("*.safetensors"))) for f in (trained, tmp_path))
+        apart = [(first[name].float() - second[name].float()).abs().mean().item() for name in first]
+        assert max(apart) < 1e-5, part
 
 
 @needs_font

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +14,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from scalex.organisms.spec import OrganismSpec
 
 __all__ = ["make_denoiser", "make_scheduler", "make_text_encoder", "make_tokenizer", "make_vae"]
+
+_SPECIAL = ["<|startoftext|>", "<|endoftext|>"]
 
 # Stable Diffusion's noise schedule. The velocity is predicted, as in SD 2: at high noise, where attributes are decided,
 # the clean latent then follows from the output without dividing by a small number.
@@ -51,22 +54,26 @@ def make_vae(spec: OrganismSpec) -> Any:
 
 
 def make_tokenizer(spec: OrganismSpec, words: Iterable[str]) -> Any:
-    """A CLIP tokenizer whose byte-pair merges rebuild every given word whole."""
+    """A CLIP tokenizer whose byte-pair merges rebuild every given word whole, the same at every call."""
     from tokenizers import Tokenizer, models, trainers
 
-    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token="<|endoftext|>"))
-    special = ["<|startoftext|>", "<|endoftext|>"]
+    whole = sorted(set(words))
+    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token=_SPECIAL[1]))
     trainer = trainers.BpeTrainer(
-        vocab_size=20_000, min_frequency=1, special_tokens=special, end_of_word_suffix="</w>", show_progress=False
+        vocab_size=20_000, min_frequency=1, special_tokens=_SPECIAL, end_of_word_suffix="</w>", show_progress=False
     )
-    bpe.train_from_iterator(sorted(set(words)), trainer)
+    bpe.train_from_iterator(whole, trainer)
     with tempfile.TemporaryDirectory() as folder:
         vocab, merges = bpe.model.save(folder)
+        # The trainer numbers single letters in no fixed order, which would give resumed runs other numbers.
+        first = [*_SPECIAL, *(f"{word}</w>" for word in whole)]
+        pieces = dict.fromkeys([*first, *sorted(json.loads(Path(vocab).read_text(encoding="utf-8")))])
+        Path(vocab).write_text(json.dumps({piece: i for i, piece in enumerate(pieces)}), encoding="utf-8")
         return CLIPTokenizer(
             vocab=str(Path(vocab)),
             merges=str(Path(merges)),
             model_max_length=spec.network.tokens,
-            pad_token="<|endoftext|>",
+            pad_token=_SPECIAL[1],
         )
 
 

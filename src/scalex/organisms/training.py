@@ -100,7 +100,7 @@ def _borrow(start: Path, captions: Captions, device: torch.device) -> tuple[Any,
         raise ScalexError(
             f"{start} holds no trained organism", "Name the folder that `scalex organism train --out` wrote"
         )
-    pipe = _pipeline_class().from_pretrained(start, torch_dtype=torch.float32)
+    pipe = _pipeline_class().from_pretrained(start, dtype=torch.float32)
     new = sorted({w for w in captions.words() if len(pipe.tokenizer.tokenize(w)) != 1})
     if new:
         raise ScalexError(
