@@ -124,15 +124,14 @@ class SampleTable:
         raise ScalexError(f"too many processes write to {self.path} at once", "Run fewer, or with larger batches")
 
     def _create(self, schema: pa.Schema) -> None:
-        try:
+        # Two creations at once are not refused by Lance: the later one may commit as an overwrite, and rows would go.
+        with locked(self._lock):
+            if self.exists():
+                return  # another process was first
             empty = schema.empty_table()
             dataset = lance.write_dataset(empty, str(self.path), mode="create", data_storage_version=_STORAGE_VERSION)
-        except OSError as error:
-            if "already exists" not in str(error):
-                raise
-            return  # another process was first
-        self._flush(dataset)
-        sync([self.path.parent])
+            self._flush(dataset)
+            sync([self.path.parent])
 
     def batches(self, wanted: pa.Array) -> Iterator[pa.RecordBatch]:
         """Keys, latents and checksums of the wanted samples, in no order; other samples may come along."""
