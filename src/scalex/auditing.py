@@ -10,7 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -294,7 +294,7 @@ def _draw(job: Job) -> dict[str, UInt8[np.ndarray, "n height width 3"]]:
             chosen[prompt.concept] = prompt.text
     seeds = job.seeds[:_PICTURES]
     todo = [(text, seed) for text in chosen.values() for seed in seeds]
-    drawn = generate(job.model, todo, replace(job.plan))
+    drawn = generate(job.model, todo, job.plan)
     return dict(zip(chosen, np.split(drawn, len(chosen)), strict=True))
 
 
