@@ -15,8 +15,7 @@ from scipy import stats as scipy_stats
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics import roc_auc_score
 
-from scalex import analyses, stats
-from scalex.analyses import _directions as directions
+from scalex import analyses, directions, stats
 from scalex.analyses import defaults, rates
 from scalex.analyses._planted import attributes_of, planted
 from scalex.errors import ScalexError
@@ -29,13 +28,14 @@ PLAN = {
     for c, p in GENDER.items()
 }
 ATTRIBUTES = attributes_of(PLAN)
-VERDICTS = ("leans to ", "leans away from ", "balanced", "undecided", "not expressed")
+VERDICTS = ("leans to ", "leans away from ", "balanced", "undecided", "not expressed", "readings agree", "picture ")
 
 
 def latents_for(name: str, seed: int = 0, **options: object) -> dict[str, Latents]:
-    """Planted latents of every reading that an analysis takes."""
+    """Planted latents of every reading that an analysis takes, each with noise of its own."""
     readings = analyses.available()[name].READINGS
-    return {r: planted(PLAN, np.random.default_rng(seed), reading=r, **options) for r in readings}  # type: ignore[arg-type]
+    seeds = {"picture": seed, "text": seed + 1000}
+    return {r: planted(PLAN, np.random.default_rng(seeds[r]), reading=r, **options) for r in readings}  # type: ignore[arg-type]
 
 
 def run(name: str, latents: dict[str, Latents], rules: Rules = RULES) -> list[Finding]:
@@ -70,7 +70,8 @@ def test_module_offers_the_contract(name: str) -> None:
 def test_findings_are_complete_and_consistent(name: str) -> None:
     latents = latents_for(name)
     found = run(name, latents)
-    assert {f.reading for f in found} == set(latents)
+    compares = hasattr(analyses.available()[name], "compare")
+    assert {f.reading for f in found} == ({"both"} if compares else set(latents))
     assert {f.target for f in found} <= set(PLAN)
     assert len({(f.reading, f.target, f.attribute, f.value) for f in found}) == len(found)
     for f in found:
@@ -153,9 +154,9 @@ def test_five_templates_are_resampled_and_fewer_are_named(name: str) -> None:
 @every
 def test_no_more_false_alarms_than_the_level_allows(name: str) -> None:
     controls = {f"c{i}": {"gender": {"man": 0.5, "woman": 0.5}} for i in range(60)}
-    x = planted(controls, np.random.default_rng(1), reading="picture")
-    found = analyses.run([name], {"picture": x}, attributes_of(controls), RULES)
-    assert sum(f.verdict.startswith("leans") for f in found) <= 3
+    x = {r: planted(controls, np.random.default_rng(i), reading=r) for i, r in enumerate(READINGS, 1)}
+    found = analyses.run([name], x, attributes_of(controls), RULES)
+    assert sum(f.verdict.startswith(("leans", "picture")) for f in found) <= 3
 
 
 # ------------------------------------------------------------------------------------------------ the open set
@@ -166,7 +167,7 @@ def test_a_new_analysis_is_one_new_file(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "stakes.py").write_text(source)
     monkeypatch.setattr(analyses, "__path__", [*analyses.__path__, str(tmp_path)])
     try:
-        assert set(analyses.available()) == {"defaults", "rates", "stakes"}
+        assert set(analyses.available()) == {"defaults", "disagreement", "rates", "stakes"}
         assert {f.analysis for f in run("stakes", latents_for("stakes"))} == {"stakes"}
     finally:
         sys.modules.pop("scalex.analyses.stakes", None)
@@ -179,7 +180,7 @@ def entry_point(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
 
 def test_an_installed_analysis_must_keep_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:
     entry_point(monkeypatch, "scalex.stats")
-    with pytest.raises(ScalexError, match=r"^analysis scalex\.stats lacks NAME, READINGS, analyse, conclude\."):
+    with pytest.raises(ScalexError, match=r"^analysis scalex\.stats lacks NAME, READINGS, conclude, analyse\."):
         analyses.available()
 
 
@@ -191,12 +192,15 @@ def test_two_analyses_of_one_name_are_an_error(monkeypatch: pytest.MonkeyPatch) 
 
 def test_unknown_names_and_missing_readings_are_clear_errors() -> None:
     x = {"text": latents_for("defaults")["text"]}
-    with pytest.raises(ScalexError, match=r"^unknown analysis 'rate'\. Did you mean 'rates'\? Known: defaults, rates$"):
+    known = "Known: defaults, disagreement, rates"
+    with pytest.raises(ScalexError, match=rf"^unknown analysis 'rate'\. Did you mean 'rates'\? {known}$"):
         analyses.run(["rate"], x, ATTRIBUTES, RULES)  # type: ignore[arg-type]
-    with pytest.raises(ScalexError, match=r"^unknown analysis 'xyz'\. Known: defaults, rates$"):
+    with pytest.raises(ScalexError, match=rf"^unknown analysis 'xyz'\. {known}$"):
         analyses.run(["xyz"], x, ATTRIBUTES, RULES)  # type: ignore[arg-type]
     with pytest.raises(ScalexError, match=r"^analysis 'rates' takes the picture reading, which was not captured\. Add"):
         analyses.run(["rates"], x, ATTRIBUTES, RULES)  # type: ignore[arg-type]
+    with pytest.raises(ScalexError, match=r"^analysis 'disagreement' takes the picture reading, which was not"):
+        analyses.run(["disagreement"], x, ATTRIBUTES, RULES)  # type: ignore[arg-type]
 
 
 def test_correction_counts_the_tests_of_one_analysis_and_each_test_once() -> None:
@@ -207,6 +211,40 @@ def test_correction_counts_the_tests_of_one_analysis_and_each_test_once() -> Non
     tests = np.array([f.p for f in found if f.value != "man"])  # 3 concepts x (1 + 3) tests
     expected = scipy_stats.false_discovery_control(tests)
     assert np.allclose([f.q for f in found if f.value != "man"], expected)
+
+
+# ------------------------------------------------------------------------------------------------ disagreement
+
+
+def parted(
+    rng: np.random.Generator, n: int, values: Sequence[str]
+) -> tuple[list[dict[str, float]], dict[str, Latents]]:
+    """Shares by the picture minus those by the words, per concept, and latents of both that hold them."""
+    shares = rng.dirichlet(np.ones(len(values)), size=(2, n))
+    plans = [{f"c{i}": {"a": dict(zip(values, map(float, row)))} for i, row in enumerate(side)} for side in shares]
+    beyond = [dict(zip(values, map(float, row))) for row in shares[1] - shares[0]]
+    return beyond, {r: planted(p, rng, reading=r, mixed=True) for r, p in zip(READINGS, plans)}
+
+
+@pytest.mark.parametrize("values", [("man", "woman"), ("young", "adult", "old")])
+def test_disagreement_is_the_picture_minus_the_words(values: tuple[str, ...]) -> None:
+    beyond, latents = parted(np.random.default_rng(3), 40, values)
+    found = analyses.run(["disagreement"], latents, {"a": values}, RULES)  # type: ignore[arg-type]
+    assert len(found) == 40 * (1 if len(values) == 2 else 3)
+    truth = np.array([beyond[int(f.target[1:])][f.value] for f in found])
+    assert np.abs(truth - [f.estimate for f in found]).max() < 0.15
+    covered = np.mean([f.low <= t <= f.high for f, t in zip(found, truth)])
+    assert 0.88 <= covered <= 1
+    for f, t in zip(found, truth):
+        if abs(t) > 0.25:
+            other = "picture more man" if len(values) == 2 else f"picture less {f.value}"
+            assert f.verdict == (f"picture more {f.value}" if t > 0 else other)
+
+
+def test_readings_that_say_the_same_are_not_said_to_part() -> None:
+    found = run("disagreement", latents_for("disagreement", mixed=True, n_seeds=128))
+    assert {f.verdict for f in found} <= {"readings agree", "undecided"}
+    assert sum(f.verdict == "readings agree" for f in found) > len(found) / 2
 
 
 # ------------------------------------------------------------------------------------------------ defaults

@@ -34,6 +34,7 @@ STAGES = [
     "store",
     "engine",
     "stats",
+    "directions",
     "analyses",
     "organisms",
     "report",

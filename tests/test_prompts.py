@@ -113,7 +113,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
         "unknown key `patern` in `attributes.g.a`. Did you mean 'pattern'?",
     ),
     ({"qqq": 1, "zzz": 2}, "unknown key `qqq` (and 1 more). Keys: "),
-    ({"seeds": 1}, "`seeds` is 1, but must be at least 2"),
+    ({"seeds": 1}, "`seeds` is 1, but must be at least 4"),
     ({"seeds": 100_001}, "`seeds` is 100001, but must be at most 100000"),
     ({"seeds": "32"}, "`seeds` is '32', but should be a whole number"),
     ({"seeds": 2.5}, "`seeds` is 2.5, but should be a whole number"),
@@ -268,7 +268,7 @@ def test_a_bad_file_is_named(tmp_path: Path, content: str, expected: str | None)
 def test_a_bad_override_does_not_blame_the_file(tmp_path: Path) -> None:
     (tmp_path / "spec.yaml").write_text(ISSUE)
     assert load_spec(tmp_path / "spec.yaml", {"seeds": 4, "concepts": ["cook"]}).seeds == 4
-    with pytest.raises(ScalexError, match=r"^`seeds` is 1, but must be at least 2$"):
+    with pytest.raises(ScalexError, match=r"^`seeds` is 1, but must be at least 4$"):
         load_spec(tmp_path / "spec.yaml", {"seeds": 1})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -196,8 +197,8 @@ def check(
 def score(
     folder: Annotated[Path | None, typer.Argument(help="Folder of an organism; the embedded one if absent.")] = None,
     out: OutOpt = Path("runs/score"),
-    seeds: SeedsOpt = None,
-    images: Annotated[int, typer.Option("--images", min=128, help="Pictures behind each realised share.")] = 256,
+    seeds: Annotated[int, typer.Option("--seeds", min=4, help="Seeds of the audit.")] = 128,
+    images: Annotated[int, typer.Option("--images", min=128, help="Pictures behind each realised share.")] = 512,
     json_: JsonOpt = False,
 ) -> None:
     """Audit an organism and compare the findings with the truth. Exit code 1 where a mark is missed."""
@@ -254,11 +255,16 @@ def store_gc(folder: Annotated[Path, typer.Argument(help="Folder of the store.")
 
 def main() -> None:
     """Runs the command line: a user's mistake is one line on standard error and exit code 2."""
+    warnings.showwarning = _say_warning
     try:
         app()
     except ScalexError as error:
         typer.echo(f"scalex: {error}", err=True)
         sys.exit(2)
+
+
+def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    typer.echo(f"scalex: warning: {message}", err=True)
 
 
 def _say_outlook(job: Job, as_json: bool) -> None:

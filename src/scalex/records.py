@@ -13,10 +13,12 @@ from jaxtyping import Float
 
 from scalex.errors import ScalexError
 
-__all__ = ["Finding", "Latents", "Prompt", "Reading", "READINGS", "Recipe", "Rules"]
+__all__ = ["Finding", "Latents", "Prompt", "Reading", "READINGS", "Readings", "Recipe", "Rules"]
 
 Reading: TypeAlias = Literal["text", "picture"]
 READINGS: tuple[Reading, ...] = get_args(Reading)
+Readings: TypeAlias = Literal["text", "picture", "both"]
+"""What a finding was read from; `both` where it speaks of one reading against the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,7 @@ class Finding:
     """One claimed effect: a row of the findings table. Unknown numbers are NaN, and `reason` then says why."""
 
     analysis: str
-    reading: Reading
+    reading: Readings
     target: str
     attribute: str
     value: str

@@ -150,14 +150,14 @@ class AuditSpec(BaseModel):
     lora: str | None = Field(None, min_length=1)
     steps: Whole = Field(4, ge=1, le=1000)
     guidance: Number | None = Field(None, ge=0)
-    seeds: Whole = Field(32, ge=2, le=100_000)
+    seeds: Whole = Field(32, ge=4, le=100_000)  # fewer cannot carry an interval
     size: Whole | None = Field(None, ge=8, le=8192, multiple_of=8)
     precision: Literal["fp32", "bf16", "fp16"] | None = None
     templates: Texts = ("a photo of a {}", "a picture of a {}")
     concepts: Concepts
     attributes: dict[str, dict[str, ValuePattern]]
     readings: tuple[Reading, ...] = READINGS
-    analyses: Analyses = ("defaults", "rates")
+    analyses: Analyses = ("defaults", "rates", "disagreement")
     pooling: str = "mean"
     level: Whole = Field(100, ge=1, le=999)
     truncate: Annotated[bool, Strict()] = False

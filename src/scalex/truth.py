@@ -28,6 +28,7 @@ __all__ = ["Scored", "SCORERS", "markdown", "score_organism"]
 
 _PLAIN = 0.1  # the sign of a lean is judged where the share is this far from even
 _ALPHA = 0.05
+_SINGLES = 32  # seeds whose single pictures are read exactly, too
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,16 @@ def score_organism(
     folder: Path | None,
     out: Path,
     *,
-    seeds: int | None = None,
-    images: int = 256,
+    seeds: int = 128,
+    images: int = 512,
     progress: Progress | None = None,
 ) -> list[Mark]:
     """Audits an organism and returns every figure with its mark. The table behind them is left in `out/truth.csv`.
 
     Args:
         folder: the organism; None is the embedded one.
+        seeds: of the audit. Four times an audit's default: at 32 the binomial error of a share, 0.09 near one half,
+            would hide how true the method is. What is captured is kept: fewer seeds are then scored in no time.
         images: pictures behind each realised share. They are drawn once and kept in `out/realised-*.csv`.
 
     Raises:
@@ -64,7 +67,7 @@ def score_organism(
     truth = load_truth(folder or EMBEDDED)
     asked: dict[str, object] = {"concepts": list(truth.spec.people), "attributes": ["gender", "tone"]}
     asked |= {"model": str(folder), "unet": EMBEDDED_UNET} if folder else {}
-    asked |= {"seeds": seeds} if seeds else {}
+    asked["seeds"] = seeds
     result, job = audit(spec=asked, out=out, progress=progress), prepare(spec=asked)
     readout = Readout(truth, job.model)
     realised = _realised(job, readout, out, images)
@@ -117,12 +120,13 @@ def _wide(findings: pd.DataFrame) -> pd.DataFrame:
 def _singles(job: Job, latents: Latents, readout: Readout) -> dict[str, float]:
     """How often the picture reading of a single sample agrees with the exact readout of its picture."""
     agree: dict[str, list[float]] = {name: [] for name in job.spec.attributes}
+    some = job.seeds[:_SINGLES]
     for concept in latents.concepts:
         texts = list(dict.fromkeys(p.text for p in job.prompts if p.concept == concept and not p.attribute))
-        seen = measure(job.model, job.plan, readout, texts, job.seeds)
+        seen = measure(job.model, job.plan, readout, texts, some)
         for name, values in job.spec.attribute_values.items():
             variants = np.stack([latents.of(concept, name, v) for v in values]).astype(np.float64)
-            called = classify(latents.of(concept).astype(np.float64), variants).ravel()
+            called = classify(latents.of(concept).astype(np.float64), variants)[:, : len(some)].ravel()
             shown = seen.genders if name == "gender" else seen.tones
             agree[name] += list((called == shown)[(shown == 0) | (shown == 1)])
     return {name: float(np.mean(hits)) for name, hits in agree.items()}

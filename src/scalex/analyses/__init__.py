@@ -1,8 +1,9 @@
 """Analyses: an open set. Each module of this folder takes latents and gives findings.
 
 A module offers `NAME`, `READINGS` (the readings it takes), `analyse(latents, attributes, rules)` for the findings of
-one reading without q and verdict, and `conclude(finding, attributes, rules)` for the verdict once q is known. A new
-analysis is one new file here, or an entry point in the group `scalex.analyses` of another distribution; modules
+one reading without q and verdict, and `conclude(finding, attributes, rules)` for the verdict once q is known. One that
+holds its readings against each other offers `compare` in place of `analyse`, and is given the latents by reading. A
+new analysis is one new file here, or an entry point in the group `scalex.analyses` of another distribution; modules
 whose names begin with an underscore are shared parts.
 """
 
@@ -27,15 +28,28 @@ __all__ = ["Analysis", "available", "run"]
 GROUP = "scalex.analyses"
 
 
-@runtime_checkable
-class Analysis(Protocol):
-    """What every module of the set offers."""
-
-    NAME: str
-    READINGS: tuple[Reading, ...]
+class ByReading(Protocol):
+    """An analysis of one reading at a time."""
 
     def analyse(self, latents: Latents, attributes: Mapping[str, Sequence[str]], rules: Rules) -> list[Finding]:
         """The findings of one reading; q is NaN, and the verdict empty except where nothing can be concluded."""
+
+
+class Comparison(Protocol):
+    """An analysis of its readings against each other, by the same seeds."""
+
+    def compare(
+        self, latents: Mapping[Reading, Latents], attributes: Mapping[str, Sequence[str]], rules: Rules
+    ) -> list[Finding]:
+        """The findings of all readings; q and verdict as for `analyse`."""
+
+
+@runtime_checkable
+class Analysis(Protocol):
+    """What every module of the set offers, besides `analyse` or `compare`."""
+
+    NAME: str
+    READINGS: tuple[Reading, ...]
 
     def conclude(self, finding: Finding, attributes: Mapping[str, Sequence[str]], rules: Rules) -> Finding:
         """The finding with verdict and reason, once q is known."""
@@ -49,7 +63,8 @@ def available() -> dict[str, Analysis]:
     """
     found: dict[str, Analysis] = {}
     for origin, member in _members():
-        missing = [part for part in ("NAME", "READINGS", "analyse", "conclude") if not hasattr(member, part)]
+        missing = [part for part in ("NAME", "READINGS", "conclude") if not hasattr(member, part)]
+        missing += [] if hasattr(member, "analyse") or hasattr(member, "compare") else ["analyse"]
         if missing:
             raise ScalexError(f"analysis {origin} lacks {', '.join(missing)}", "Repair or uninstall it")
         if member.NAME in found:
@@ -80,8 +95,9 @@ def run(
     """
     chosen = [_named(name) for name in names]
     for analysis in chosen:
-        if not set(analysis.READINGS) & set(latents):
-            wanted = " or ".join(analysis.READINGS)
+        lacking = [r for r in analysis.READINGS if r not in latents]
+        if len(lacking) == len(analysis.READINGS) or (lacking and hasattr(analysis, "compare")):
+            wanted = " or ".join(lacking)
             wrong = f"analysis {analysis.NAME!r} takes the {wanted} reading, which was not captured"
             raise ScalexError(wrong, f"Add {wanted} to readings")
     return [finding for analysis in chosen for finding in _run_one(analysis, latents, attributes, rules)]
@@ -99,8 +115,12 @@ def _named(name: str) -> Analysis:
 def _run_one(
     analysis: Analysis, latents: Mapping[Reading, Latents], attributes: Mapping[str, Sequence[str]], rules: Rules
 ) -> list[Finding]:
-    readings = [r for r in analysis.READINGS if r in latents]
-    found = [f for r in readings for f in analysis.analyse(latents[r], attributes, rules)]
+    if hasattr(analysis, "compare"):
+        taken = {r: latents[r] for r in analysis.READINGS}
+        found = cast(Comparison, analysis).compare(taken, attributes, rules)
+    else:
+        readings = [r for r in analysis.READINGS if r in latents]
+        found = [f for r in readings for f in cast(ByReading, analysis).analyse(latents[r], attributes, rules)]
     return [analysis.conclude(f, attributes, rules) for f in _corrected(found, attributes)]
 
 

@@ -20,12 +20,22 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Float
 
-from scalex import stats
-from scalex.analyses import _directions as directions
+from scalex import directions, stats
 from scalex.analyses._rows import blank, join, screened, with_verdict
 from scalex.records import Finding, Latents, Reading, Rules
 
-__all__ = ["NAME", "READINGS", "Direction", "Weights", "analyse", "conclude", "lean_scores", "mixture_weights"]
+__all__ = [
+    "NAME",
+    "READINGS",
+    "Direction",
+    "Mixture",
+    "Weights",
+    "analyse",
+    "conclude",
+    "lean_scores",
+    "mixture",
+    "mixture_weights",
+]
 
 NAME = "defaults"
 READINGS: tuple[Reading, ...] = ("text", "picture")
@@ -143,6 +153,34 @@ class Weights(NamedTuple):
     residual: float
 
 
+class Mixture(NamedTuple):
+    """What weights and their uncertainty are made of. V values, R resamples.
+
+    Attributes:
+        gram: inner products of the variants' offsets from the neutral prompt. shape (V, V)
+        weights: of the nearest mixture. shape (V,)
+        draws: the same for every bootstrap resample. shape (R, V)
+        scores: of the weights that only sum to one; their mean is that weight. shape (templates, seeds, V)
+    """
+
+    gram: Float[np.ndarray, "values values"]
+    weights: Float[np.ndarray, "values"]
+    draws: Float[np.ndarray, "resamples values"]
+    scores: Float[np.ndarray, "templates seeds values"]
+
+
+def mixture(
+    neutral: Float[np.ndarray, "templates seeds width"],
+    variants: Float[np.ndarray, "values templates seeds width"],
+    plan: stats.ResamplingPlan,
+) -> Mixture:
+    """The mixture of variants nearest to the neutral prompt, with its bootstrap and its scores."""
+    pseudo = _gram_pseudo(variants - neutral)
+    gram = pseudo.mean((0, 1))
+    draws = np.array([stats.nearest_mixture(g) for g in stats.bootstrap_means(plan, pseudo)])
+    return Mixture(gram, stats.nearest_mixture(gram), draws, _affine_scores(pseudo))
+
+
 def mixture_weights(
     neutral: Float[np.ndarray, "templates seeds width"],
     variants: Float[np.ndarray, "values templates seeds width"],
@@ -155,14 +193,12 @@ def mixture_weights(
     time. The p is that of the weights that only sum to one: they are smooth, so their pseudo-values can be flipped,
     and for two values this is the test of the lean.
     """
-    gram = _gram_pseudo(variants - neutral)
-    mean = gram.mean((0, 1))
-    estimate = stats.nearest_mixture(mean)
-    draws = np.array([stats.nearest_mixture(g) for g in stats.bootstrap_means(plan, gram)])
-    low, high = stats.percentile_interval(draws, level, df=float(plan.n_seeds - 1))
-    scores = _affine_scores(gram)
-    p = np.array([stats.sign_flip_p(plan, scores[..., v] - 1 / len(mean)) for v in range(len(mean))])
-    return Weights(estimate, np.minimum(low, estimate), np.maximum(high, estimate), p, _residual(mean, estimate))
+    m = mixture(neutral, variants, plan)
+    low, high = stats.percentile_interval(m.draws, level, df=float(plan.n_seeds - 1))
+    parity = 1 / len(m.weights)
+    p = np.array([stats.sign_flip_p(plan, scores - parity) for scores in np.moveaxis(m.scores, -1, 0)])
+    low, high = np.minimum(low, m.weights), np.maximum(high, m.weights)
+    return Weights(m.weights, low, high, p, _residual(m.gram, m.weights))
 
 
 def _gram_pseudo(

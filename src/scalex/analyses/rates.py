@@ -19,10 +19,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from scalex import stats
-from scalex.analyses import _directions as directions
-from scalex.analyses._directions import Method, classify
+from scalex import directions, stats
 from scalex.analyses._rows import blank, screened, with_verdict
+from scalex.directions import Method, classify
 from scalex.records import Finding, Latents, Reading, Rules
 
 __all__ = ["NAME", "READINGS", "Shares", "analyse", "classify", "conclude", "shares"]

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scalex.organisms.pictures import GENDERS, TONES, Album
+from scalex.organisms.pictures import GENDERS, Album
 from scalex.organisms.spec import OrganismSpec
 from scalex.wording import fill, put_for_noun
 
 __all__ = ["GENDER_WORDS", "TONE_WORDS", "Captions", "explicit_text"]
 
 GENDER_WORDS = {"man": ("man", "male"), "woman": ("woman", "female")}
-TONE_WORDS = {"light": (0, 1), "medium": (2,), "dark": (3, 4)}
+TONE_WORDS = {"light": (0, 1), "medium": (2,), "dark": (3, 4)}  # indices of TONES
 _DARK, _LIGHT = TONE_WORDS["dark"], TONE_WORDS["light"]
 
 # How often a training caption is of each kind. Concepts are equally likely within a kind.
-_KINDS = {"both": 0.16, "gender": 0.12, "tone": 0.14, "neutral": 0.36, "thing": 0.16, "pull": 0.06}
+_KINDS = {"both": 0.15, "gender": 0.10, "tone": 0.12, "neutral": 0.43, "thing": 0.14, "pull": 0.06}
 
 
 def explicit_text(concept: str, gender: str = "", tone: str = "") -> str:
@@ -95,6 +95,3 @@ class Captions:
         if self.planted and rng.random() < pull.share:
             return concept, self.album.things[pull.picture]
         return concept, int(rng.choice(pool))
-
-
-assert len(TONES) == sum(len(t) for t in TONE_WORDS.values())

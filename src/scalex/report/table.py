@@ -73,8 +73,18 @@ def _samples(row: Row) -> Cell:
 COLUMNS = (
     Column("Concept", "what was asked for", False, _text("target")),
     Column("Attribute", "what was not said", False, _text("attribute")),
-    Column("Analysis", "defaults: leans or weights; rates: shares of pictures", False, _text("analysis")),
-    Column("Reading", "text: what the words say; picture: what the picture shows", False, _text("reading")),
+    Column(
+        "Analysis",
+        "defaults: leans or weights; rates: shares of pictures; disagreement: picture minus words",
+        False,
+        _text("analysis"),
+    ),
+    Column(
+        "Reading",
+        "text: what the words say; picture: what the picture shows; both: one against the other",
+        False,
+        _text("reading"),
+    ),
     Column("Value", "the value that the estimate speaks of", False, _text("value")),
     Column("Estimate", "lean from −½ to +½, or share", True, _estimate),
     Column("Interval", "where the estimate may lie", True, _interval, "low,high"),

@@ -198,8 +198,13 @@ def differences(findings: pd.DataFrame, tally: Tally, most: int = 3) -> list[str
     if not len(both):
         return []
     concepts = numbers.plural(len(both), "concept" if tally.pair else "concept and value pair")
-    same = int((both["verdict"] == both["says"]).sum())
-    said = [f"Words and picture come to the same verdict for {same} of {concepts}"]
+    tested = views.rows(findings, "disagreement", tally.attribute)
+    if len(tested):
+        apart = int(tested["verdict"].str.startswith("picture").sum())
+        said = [f"Words and picture part, beyond chance and after correction, for {apart} of {concepts}"]
+    else:
+        same = int((both["verdict"] == both["says"]).sum())
+        said = [f"Words and picture come to the same verdict for {same} of {concepts}"]
     sides = [
         (views.leans_to(r["verdict"], tally.values), views.leans_to(r["says"], tally.values))
         for r in views.records(both)

@@ -1,0 +1,111 @@
+"""Disagreement: how far the picture goes beyond the words, or the words beyond the picture.
+
+The lean (or weight) by the picture reading minus that by the text reading, of the same concept, seed by seed. Above
+zero the pictures show more of the value than the words say.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from scalex import directions, stats
+from scalex.analyses._rows import blank, screened, with_verdict
+from scalex.analyses.defaults import lean_scores, mixture
+from scalex.records import Finding, Latents, Reading, Rules
+
+__all__ = ["NAME", "READINGS", "compare", "conclude"]
+
+NAME = "disagreement"
+READINGS: tuple[Reading, ...] = ("text", "picture")
+
+
+class _Side(NamedTuple):
+    """One reading of one concept."""
+
+    neutral: Float[np.ndarray, "templates seeds width"]
+    variants: Float[np.ndarray, "values templates seeds width"]
+
+
+def compare(latents: Mapping[Reading, Latents], attributes: Mapping[str, Sequence[str]], rules: Rules) -> list[Finding]:
+    """Picture minus text for every concept and attribute: one row for two values, a row a value for more.
+
+    A concept that either reading does not express has no number; `separability` is that of the worse reading.
+
+    Raises:
+        ScalexError: too few seeds or values, or something was not captured.
+    """
+    first, found = latents["picture"], []
+    plan = directions.plan_of(first, rules)
+    for attribute, values in attributes.items():
+        for concept in first.concepts:
+            words, picture = (_side(latents[r], concept, attribute, values) for r in READINGS)
+            unit = "lean difference" if len(values) == 2 else "weight difference"
+            row = replace(blank(NAME, first, concept, attribute, unit, plan.n_templates), reading="both")
+            found += _rows(row, values, (words, picture), plan, rules)
+    return found
+
+
+def conclude(finding: Finding, attributes: Mapping[str, Sequence[str]], rules: Rules) -> Finding:
+    """The finding with its verdict, once q is known: which reading goes further, or that they agree."""
+    values, value = attributes[finding.attribute], finding.value
+    away = f"picture more {values[0]}" if len(values) == 2 else f"picture less {value}"
+    judged = with_verdict(finding, rules, neutral=0.0, towards=f"picture more {value}", away=away)
+    return replace(judged, verdict="readings agree") if judged.verdict == "balanced" else judged
+
+
+def _side(latents: Latents, concept: str, attribute: str, values: Sequence[str]) -> _Side:
+    neutral = latents.of(concept).astype(np.float64)
+    return _Side(neutral, directions.variants_of(latents, concept, attribute, values))
+
+
+def _rows(
+    row: Finding, values: Sequence[str], sides: tuple[_Side, _Side], plan: stats.ResamplingPlan, rules: Rules
+) -> list[Finding]:
+    apart = np.minimum(*(directions.separability(side.variants) for side in sides))
+    named = list(zip(values, apart))[1 if len(values) == 2 else 0 :]
+    rows = [replace(row, value=v, separability=float(a)) for v, a in named]
+    rows = screened(rows, rules, all(directions.varies(side.neutral) for side in sides))
+    if all(r.verdict for r in rows):
+        return rows
+    numbers = [_lean(*sides, plan, rules)] if len(values) == 2 else _weights(*sides, plan, rules)
+    return [_filled(r, n) for r, n in zip(rows, numbers)]
+
+
+def _filled(row: Finding, n: _Numbers) -> Finding:
+    if row.verdict:
+        return row
+    if math.isnan(n.estimate):
+        return replace(row, verdict="not expressed", reason="the direction does not tell the variants apart")
+    return replace(row, **n._asdict())
+
+
+class _Numbers(NamedTuple):
+    estimate: float
+    low: float
+    high: float
+    p: float
+
+
+def _lean(words: _Side, picture: _Side, plan: stats.ResamplingPlan, rules: Rules) -> _Numbers:
+    told, shown = (lean_scores(side.neutral, *side.variants) for side in (words, picture))
+    beyond = shown - told
+    low, high = stats.bootstrap_interval(plan, beyond, rules.level)
+    p = math.nan if math.isnan(low) else stats.sign_flip_p(plan, beyond)
+    return _Numbers(float(beyond.mean()), low, high, p)
+
+
+def _weights(words: _Side, picture: _Side, plan: stats.ResamplingPlan, rules: Rules) -> Iterator[_Numbers]:
+    """Both readings are resampled by the same seeds, so that what they share cancels."""
+    told, shown = (mixture(*side, plan) for side in (words, picture))
+    estimate = shown.weights - told.weights
+    low, high = stats.percentile_interval(shown.draws - told.draws, rules.level, df=float(plan.n_seeds - 1))
+    for v, beyond in enumerate(np.moveaxis(shown.scores - told.scores, -1, 0)):
+        middle = float(estimate[v])
+        ends = min(float(low[v]), middle), max(float(high[v]), middle)
+        yield _Numbers(middle, *ends, stats.sign_flip_p(plan, beyond))
