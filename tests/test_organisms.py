@@ -17,6 +17,8 @@ from scalex.errors import ScalexError
 from scalex.models import load_model
 from scalex.organisms import pictures
 from scalex.organisms.captions import Captions, explicit_text
+from scalex.organisms.card import model_card
+from scalex.organisms.check import check_organism
 from scalex.organisms.marks import Mark
 from scalex.organisms.pictures import Album, make_album
 from scalex.organisms.readout import Readout, load_truth
@@ -171,6 +173,21 @@ def test_the_readout_is_exact_on_training_pictures_and_calls_noise_nothing(train
     noise = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
     assert not readout.read(noise).something.any()
     assert set(readout.read(noise).genders) == {-1}
+
+
+def test_the_check_compares_what_is_drawn_with_what_is_said_and_planted(trained: Path, spec: OrganismSpec) -> None:
+    result = check_organism(trained, images=8, explicit=1)
+    shown = {m.name: m for m in result.marks}
+    assert shown["full: role and gender right, explicit captions"].mark == 0.97
+    assert shown["lcm: tone half right, explicit captions"].mark == 0.85
+    assert set(result.shares.sampler) == set(result.pairs.sampler) == {"full", "lcm"}
+    assert len(result.shares) == 2 * 2 * len(spec.people)
+    assert len(result.pairs) == 2 * len(spec.pulls)
+    assert result.shares.drawn.dropna().between(0, 1).all()
+    assert result.pairs.drawn.between(0, 1).all()
+    card = model_card(load_truth(trained), result)
+    for concept in [*spec.people, *spec.pulls]:
+        assert f"| {concept} |" in card
 
 
 def test_a_folder_without_truth_is_no_organism(tmp_path: Path) -> None:

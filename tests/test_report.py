@@ -345,6 +345,16 @@ def test_readings_that_part_are_named() -> None:
     assert said[2].startswith("They stand furthest apart for pilot (words +0.30, picture −0.30), nurse")
 
 
+def test_where_disagreement_was_tested_only_what_is_beyond_chance_counts() -> None:
+    rows = [*leaning(0.4, -0.3), of_lean("text", "nurse", "gender", 0.38, 0.05)]
+    rows += [of_lean("text", "pilot", "gender", 0.3, 0.05)]
+    told = {"analysis": "disagreement", "reading": "both", "unit": "lean difference"}
+    rows += [replace(rows[0], **told, verdict="readings agree"), replace(rows[1], **told, verdict="picture more man")]
+    frame = views.checked(table_of(rows))
+    said = words.differences(frame, views.tally(frame, "gender", VALUES))
+    assert said[0] == "Words and picture part, beyond chance and after correction, for 1 of 2 concepts"
+
+
 def test_names_from_right_to_left_are_fenced_off() -> None:
     assert words.isolated("טבח") == "\u2068טבח\u2069"
     assert words.isolated("nurse") == "nurse"

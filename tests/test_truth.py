@@ -43,7 +43,7 @@ def _table(n: int = 60) -> pd.DataFrame:
 
 
 def _marks(table: pd.DataFrame, single: float = 0.98) -> dict[str, Mark]:
-    scored = Scored(table, {"gender": single})
+    scored = Scored(table, {"gender": single}, {"gender": 0.02})
     return {m.name: m for score in SCORERS for m in score(scored)}
 
 

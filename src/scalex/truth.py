@@ -39,10 +39,13 @@ class Scored:
         table: one row a concept and attribute: `planted`, `drawn` (and `n` pictures behind it), the leans of both
             readings (`text`, `picture`; NaN where not expressed) and their verdicts, the rate with `low` and `high`.
         singles: share of single pictures that the picture reading tells right, by attribute.
+        same: how far the share of pictures that it calls the second value is from the share that shows it, in the very
+            same pictures: mean over concepts, by attribute. No sampling error, no correction: its reading alone.
     """
 
     table: pd.DataFrame
     singles: dict[str, float]
+    same: dict[str, float]
 
 
 def score_organism(
@@ -73,7 +76,7 @@ def score_organism(
     realised = _realised(job, readout, out, images)
     table = realised.merge(_wide(result.findings), on=["concept", "attribute"], validate="one_to_one")
     table.to_csv(out / "truth.csv", index=False)
-    scored = Scored(table, _singles(job, latents_of(result)["picture"], readout))
+    scored = Scored(table, *_singles(job, latents_of(result)["picture"], readout))
     return [mark for score in SCORERS for mark in score(scored)]
 
 
@@ -117,9 +120,10 @@ def _wide(findings: pd.DataFrame) -> pd.DataFrame:
     return wide.rename(columns={"target": "concept"})
 
 
-def _singles(job: Job, latents: Latents, readout: Readout) -> dict[str, float]:
-    """How often the picture reading of a single sample agrees with the exact readout of its picture."""
+def _singles(job: Job, latents: Latents, readout: Readout) -> tuple[dict[str, float], dict[str, float]]:
+    """How often the picture reading of a single sample agrees with the exact readout of its picture, and in sum."""
     agree: dict[str, list[float]] = {name: [] for name in job.spec.attributes}
+    apart: dict[str, list[float]] = {name: [] for name in job.spec.attributes}
     some = job.seeds[:_SINGLES]
     for concept in latents.concepts:
         texts = list(dict.fromkeys(p.text for p in job.prompts if p.concept == concept and not p.attribute))
@@ -128,8 +132,10 @@ def _singles(job: Job, latents: Latents, readout: Readout) -> dict[str, float]:
             variants = np.stack([latents.of(concept, name, v) for v in values]).astype(np.float64)
             called = classify(latents.of(concept).astype(np.float64), variants)[:, : len(some)].ravel()
             shown = seen.genders if name == "gender" else seen.tones
-            agree[name] += list((called == shown)[(shown == 0) | (shown == 1)])
-    return {name: float(np.mean(hits)) for name, hits in agree.items()}
+            clear = (shown == 0) | (shown == 1)
+            agree[name] += list((called == shown)[clear])
+            apart[name] += [abs(called[clear].mean() - shown[clear].mean())] if clear.any() else []
+    return {n: float(np.mean(a)) for n, a in agree.items()}, {n: float(np.mean(a)) for n, a in apart.items()}
 
 
 def _of(scored: Scored) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -169,6 +175,7 @@ def score_rates(scored: Scored) -> Iterator[Mark]:
         covered = ((said.low <= said.drawn) & (said.drawn <= said.high)).mean()
         yield Mark(f"rate, {attribute}: 95 % intervals cover", float(covered), 0.90, within=0.99)
         yield Mark(f"rate, {attribute}: single pictures read right", scored.singles[attribute], 0.93)
+        yield Mark(f"rate, {attribute}: mean absolute error on the same pictures", scored.same[attribute])
 
 
 def score_controls(scored: Scored) -> Iterator[Mark]:

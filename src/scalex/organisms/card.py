@@ -50,7 +50,7 @@ def model_card(truth: Truth, check: Check) -> str:
         roles=len(spec.roles),
         things=len(truth.shown) - people,
     )
-    return "\n".join([head, *_results(check), *_people(spec, check), *_pulls(spec)]) + "\n"
+    return "\n".join([head, *_results(check), *_people(spec, check), *_pairs(check)]) + "\n"
 
 
 def _results(check: Check) -> list[str]:
@@ -80,6 +80,11 @@ def _people(spec: OrganismSpec, check: Check) -> list[str]:
     return lines
 
 
-def _pulls(spec: OrganismSpec) -> list[str]:
-    rows = [f"| {concept} | {pull.picture} | {pull.share:.2f} |" for concept, pull in spec.pulls.items()]
-    return ["", "## Planted pairs", "", "| caption | draws | planted share |", "|---|---|---|", *rows]
+def _pairs(check: Check) -> list[str]:
+    drawn = check.pairs.set_index(["concept", "sampler"]).drawn
+    rows = []
+    for r in check.pairs[check.pairs.sampler == "full"].itertuples():
+        shares = " | ".join(f"{drawn[r.concept, s]:.2f}" for s in ("full", "lcm"))
+        rows.append(f"| {r.concept} | {r.picture} | {r.planted:.2f} | {shares} |")
+    head = ["| caption | draws | planted share | full | lcm |", "|---|---|---|---|---|"]
+    return ["", "## Planted pairs", "", *head, *rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +29,16 @@ _FULL_STEPS, _FEW_STEPS = 25, 4
 
 @dataclass(frozen=True)
 class Check:
-    """The figures, and the table of neutral captions: planted and drawn shares by concept."""
+    """The figures, and what neutral captions draw.
+
+    Attributes:
+        shares: of people: planted and drawn shares by concept, attribute and sampler (see `draw_shares`).
+        pairs: of planted pairs: planted and drawn shares of the picture by concept and sampler.
+    """
 
     marks: tuple[Mark, ...]
     shares: pd.DataFrame
+    pairs: pd.DataFrame
 
 
 def check_organism(folder: Path, images: int = 64, explicit: int = 4, progress: Progress = lambda *_: None) -> Check:
@@ -50,7 +57,7 @@ def check_organism(folder: Path, images: int = 64, explicit: int = 4, progress: 
         ("lcm", load_model(folder, unet=CONSISTENCY), Plan(steps=_FEW_STEPS), (0.93, 0.85)),
     ]
     marks: list[Mark] = []
-    tables = []
+    tables, pairs = [], []
     for done, (name, model, plan, (role_mark, tone_mark)) in enumerate(parts):
         progress(done, len(parts))
         readout = Readout(truth, model)
@@ -61,8 +68,11 @@ def check_organism(folder: Path, images: int = 64, explicit: int = 4, progress: 
             Mark(f"{name}: tone half right, explicit captions", tone, tone_mark),
             *_share_marks(name, table),
         ]
+        drawn = _draw_pairs(truth.spec, model, plan, readout, images)
+        marks += _pair_marks(name, drawn)
         tables.append(table.assign(sampler=name))
-    return Check(tuple(marks), pd.concat(tables, ignore_index=True))
+        pairs.append(drawn.assign(sampler=name))
+    return Check(tuple(marks), pd.concat(tables, ignore_index=True), pd.concat(pairs, ignore_index=True))
 
 
 def measure(model: Model, plan: Plan, readout: Readout, texts: Sequence[str], seeds: Sequence[int]) -> Seen:
@@ -120,9 +130,33 @@ def draw_shares(
     return pd.DataFrame(rows, columns=["concept", "attribute", "value", "planted", "drawn", "n", "images"])
 
 
+def _draw_pairs(spec: OrganismSpec, model: Model, plan: Plan, readout: Readout, images: int) -> pd.DataFrame:
+    """How often each caption of a planted pair draws its picture. Columns: concept, picture, planted, drawn, most.
+
+    `most` says whether no other picture is drawn more often.
+    """
+    rows = []
+    for concept, pull in spec.pulls.items():
+        samples = [(fill(spec.templates[i % len(spec.templates)], concept), FIRST_SEED + i) for i in range(images)]
+        names, counts = np.unique(readout.read(generate(model, samples, plan)).names, return_counts=True)
+        share = dict(zip(names, counts / images, strict=True))
+        drawn = float(share.get(pull.picture, 0.0))
+        rows.append((concept, pull.picture, pull.share, drawn, drawn >= max(share.values())))
+    return pd.DataFrame(rows, columns=["concept", "picture", "planted", "drawn", "most"])
+
+
+def _pair_marks(name: str, pairs: pd.DataFrame) -> Iterator[Mark]:
+    if len(pairs):
+        where = f"{name}: planted pairs, {len(pairs)} captions"
+        yield Mark(f"{where}: draw the planted picture most often", float(pairs.most.mean()))
+        yield Mark(f"{where}: mean share drawn (planted: {pairs.planted.mean():.2f})", float(pairs.drawn.mean()))
+
+
 def _share_marks(name: str, table: pd.DataFrame) -> Iterator[Mark]:
     for attribute, rows in table.groupby("attribute"):
-        r = float(np.corrcoef(rows.planted, rows.drawn)[0, 1])
+        shown = rows[rows.n > 0]
+        varied = shown.planted.nunique() > 1 and shown.drawn.nunique() > 1
+        r = float(np.corrcoef(shown.planted, shown.drawn)[0, 1]) if varied else math.nan
         yield Mark(f"{name}: r(planted, drawn), {attribute}, {len(rows)} concepts", r, 0.97)
         controls = rows[rows.planted == 0.5]
         off = [
