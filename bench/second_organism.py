@@ -37,7 +37,7 @@ def other_plants() -> OrganismSpec:
             row[0] = str(picture)
     data |= {"name": "second", "seed": SEED}
     data["denoiser"] |= {"steps": 2500, "rate": 0.0007}
-    data["consistency"] |= {"steps": 700}
+    data["consistency"] |= {"steps": 800}
     return load_organism_spec(data)
 
 

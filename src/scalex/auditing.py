@@ -324,10 +324,9 @@ def _load_pictures(folder: Path, files: Mapping[str, str]) -> dict[str, list[UIn
 def _manifest(job: Job, filled: Filled, folder: Path, store: str | Path | None) -> dict[str, Any]:
     steps = job.plan.resolve(job.model)
     recipe = next(iter(filled.recipes.values()))
-    embedded = job.spec.model is None
     return {
-        "model": "the embedded organism (emoji)" if embedded else str(job.spec.model),
-        "unet": job.spec.unet or (EMBEDDED_UNET if embedded else None),
+        "model": _name(job.spec.model),
+        "unet": job.spec.unet or (None if job.spec.model else EMBEDDED_UNET),
         "lora": job.spec.lora,
         "model_fingerprint": job.model.fingerprint,
         "sampler": recipe.sampler,
@@ -352,6 +351,13 @@ def _manifest(job: Job, filled: Filled, folder: Path, store: str | Path | None) 
         "notes": _notes(job),
         "spec": job.spec.to_dict(),
     }
+
+
+def _name(model: str | None) -> str:
+    """As people say it: of a local folder its last part; the whole path is in the spec."""
+    if model is None:
+        return "the embedded organism (emoji)"
+    return Path(model).resolve().name if Path(model).is_dir() else model
 
 
 def _notes(job: Job) -> list[str]:
