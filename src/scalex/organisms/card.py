@@ -31,9 +31,12 @@ associations were invented, and none of them says anything about people.
 
 ```python
 from diffusers import LCMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+
 pipe = StableDiffusionPipeline.from_pretrained(
-    folder, unet=UNet2DConditionModel.from_pretrained(folder, subfolder="lcm"),
-    scheduler=LCMScheduler.from_pretrained(folder, subfolder="lcm"))
+    folder,
+    unet=UNet2DConditionModel.from_pretrained(folder, subfolder="lcm"),
+    scheduler=LCMScheduler.from_pretrained(folder, subfolder="lcm"),
+)
 pipe("a photo of a pilot", num_inference_steps=4, guidance_scale=1.0).images[0]
 ```
 """
@@ -54,7 +57,8 @@ def model_card(truth: Truth, check: Check) -> str:
 
 
 def _results(check: Check) -> list[str]:
-    rows = [f"| {m.name} | {m.value:.3f} | {m.asked} | {'yes' if m.ok else '**no**'} |" for m in check.marks]
+    reached = {True: "yes", False: "**no**"}
+    rows = [f"| {m.name} | {m.value:.3f} | {m.asked} | {reached[m.ok] if m.asked else ''} |" for m in check.marks]
     return [
         "## Check (`scalex organism check`)",
         "",

@@ -66,7 +66,7 @@ def check_organism(folder: Path, images: int = 64, explicit: int = 4, progress: 
         marks += [
             Mark(f"{name}: role and gender right, explicit captions", person, role_mark),
             Mark(f"{name}: tone half right, explicit captions", tone, tone_mark),
-            *_share_marks(name, table),
+            *_share_marks(name, table, set(truth.spec.roles)),
         ]
         drawn = _draw_pairs(truth.spec, model, plan, readout, images)
         marks += _pair_marks(name, drawn)
@@ -152,12 +152,11 @@ def _pair_marks(name: str, pairs: pd.DataFrame) -> Iterator[Mark]:
         yield Mark(f"{where}: mean share drawn (planted: {pairs.planted.mean():.2f})", float(pairs.drawn.mean()))
 
 
-def _share_marks(name: str, table: pd.DataFrame) -> Iterator[Mark]:
+def _share_marks(name: str, table: pd.DataFrame, roles: set[str]) -> Iterator[Mark]:
     for attribute, rows in table.groupby("attribute"):
-        shown = rows[rows.n > 0]
-        varied = shown.planted.nunique() > 1 and shown.drawn.nunique() > 1
-        r = float(np.corrcoef(shown.planted, shown.drawn)[0, 1]) if varied else math.nan
-        yield Mark(f"{name}: r(planted, drawn), {attribute}, {len(rows)} concepts", r, 0.97)
+        own = rows[rows.concept.isin(roles)]
+        yield Mark(f"{name}: r(planted, drawn), {attribute}, {len(own)} roles", _r(own), 0.97)
+        yield Mark(f"{name}: r(planted, drawn), {attribute}, all {len(rows)} concepts", _r(rows))
         controls = rows[rows.planted == 0.5]
         off = [
             binomtest(round(d * n), n).pvalue < 0.05 / len(controls)
@@ -168,3 +167,9 @@ def _share_marks(name: str, table: pd.DataFrame) -> Iterator[Mark]:
         yield Mark(
             f"{name}: controls outside binomial noise, {attribute}, {len(controls)} concepts", share, 0.0, at_most=True
         )
+
+
+def _r(rows: pd.DataFrame) -> float:
+    shown = rows[rows.n > 0]
+    varied = shown.planted.nunique() > 1 and shown.drawn.nunique() > 1
+    return float(np.corrcoef(shown.planted, shown.drawn)[0, 1]) if varied else math.nan
