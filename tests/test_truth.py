@@ -96,7 +96,8 @@ def test_what_is_not_expressed_is_left_out_and_counted() -> None:
 
 
 def test_the_table_for_the_readme_names_what_was_missed() -> None:
-    text = markdown({"one": [Mark("a", 0.9, 0.95), Mark("b", 0.5)], "two": [Mark("a", 0.97, 0.95)]})
+    scores = {"one": [Mark("a", 0.9, 0.95), Mark("b", 0.5)], "two": [Mark("a", 0.97, 0.95)]}
+    text = markdown({organism: [m.row() for m in marks] for organism, marks in scores.items()})
     assert text.splitlines() == [
         "| figure | mark | one | two |",
         "| --- | --- | --- | --- |",

@@ -7,9 +7,10 @@ realised truth, and the planted one stands beside it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -80,22 +81,27 @@ def score_organism(
     return [mark for score in SCORERS for mark in score(scored)]
 
 
-def markdown(scores: Mapping[str, list[Mark]]) -> str:
-    """The figures as a Markdown table: a row a figure, a column an organism; what was missed is bold."""
-    names = list(dict.fromkeys(m.name for marks in scores.values() for m in marks))
-    found = {organism: {m.name: m for m in marks} for organism, marks in scores.items()}
-    rows = [["figure", "mark", *scores], ["---"] * (2 + len(scores))]
+def markdown(scores: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """The figures as a Markdown table: a row a figure, a column an organism; what was missed is bold.
+
+    Args:
+        scores: for each organism its figures as `Mark.row` gives them.
+    """
+    names = list(dict.fromkeys(row["name"] for rows in scores.values() for row in rows))
+    found = [{row["name"]: row for row in rows} for rows in scores.values()]
+    lines = [["figure", "mark", *scores], ["---"] * (2 + len(scores))]
     for name in names:
-        row = [marks.get(name) for marks in found.values()]
-        asked = next(m.asked for m in row if m)
-        rows.append([name, asked, *(_cell(m) for m in row)])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        cells = [rows.get(name) for rows in found]
+        asked = next(row["mark"] for row in cells if row)
+        lines.append([name, asked, *map(_cell, cells)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _cell(mark: Mark | None) -> str:
-    if mark is None:
+def _cell(row: Mapping[str, Any] | None) -> str:
+    if row is None:
         return ""
-    return f"{mark.value:.3f}" if mark.ok else f"**{mark.value:.3f}**"
+    text = "unknown" if row["value"] is None else f"{row['value']:.3f}"
+    return text if row["ok"] else f"**{text}**"
 
 
 def _realised(job: Job, readout: Readout, out: Path, images: int) -> pd.DataFrame:

@@ -85,10 +85,12 @@ def _people(spec: OrganismSpec, check: Check) -> list[str]:
 
 
 def _pairs(check: Check) -> list[str]:
-    drawn = check.pairs.set_index(["concept", "sampler"]).drawn
-    rows = []
-    for r in check.pairs[check.pairs.sampler == "full"].itertuples():
-        shares = " | ".join(f"{drawn[r.concept, s]:.2f}" for s in ("full", "lcm"))
-        rows.append(f"| {r.concept} | {r.picture} | {r.planted:.2f} | {shares} |")
+    full, lcm = (check.pairs[check.pairs.sampler == s] for s in ("full", "lcm"))
+    rows = [
+        f"| {concept} | {picture} | {planted:.2f} | {by_full:.2f} | {by_lcm:.2f} |"
+        for concept, picture, planted, by_full, by_lcm in zip(
+            full.concept, full.picture, full.planted, full.drawn, lcm.drawn, strict=True
+        )
+    ]
     head = ["| caption | draws | planted share | full | lcm |", "|---|---|---|---|---|"]
     return ["", "## Planted pairs", "", *head, *rows]
