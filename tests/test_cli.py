@@ -70,6 +70,7 @@ def test_an_audit_leaves_report_tables_and_manifest(audited: dict[str, object], 
         ("defaults", "text"),
         ("defaults", "picture"),
         ("rates", "picture"),
+        ("disagreement", "both"),
     }
     again = scalex("capture", "--spec", "spec.yaml", "--store", "run/store", "--json")
     assert json.loads(again.stdout)["captured"] == 0, "nothing is captured twice"

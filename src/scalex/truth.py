@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest, pearsonr, spearmanr
 
-from scalex.analyses.rates import classify
+from scalex.analyses.rates import METHOD, classify
 from scalex.auditing import Job, audit, latents_of, prepare
 from scalex.capture import Progress
 from scalex.organisms import EMBEDDED, EMBEDDED_UNET
@@ -136,7 +136,7 @@ def _singles(job: Job, latents: Latents, readout: Readout) -> tuple[dict[str, fl
         seen = measure(job.model, job.plan, readout, texts, some)
         for name, values in job.spec.attribute_values.items():
             variants = np.stack([latents.of(concept, name, v) for v in values]).astype(np.float64)
-            called = classify(latents.of(concept).astype(np.float64), variants)[:, : len(some)].ravel()
+            called = classify(latents.of(concept).astype(np.float64), variants, METHOD)[:, : len(some)].ravel()
             shown = seen.genders if name == "gender" else seen.tones
             clear = (shown == 0) | (shown == 1)
             agree[name] += list((called == shown)[clear])
