@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest, pearsonr, spearmanr
+from scipy.stats import binomtest, norm, pearsonr, spearmanr
 
 from scalex.analyses.rates import METHOD, classify
 from scalex.auditing import Job, audit, latents_of, prepare
@@ -77,7 +77,7 @@ def score_organism(
     realised = _realised(job, readout, out, images)
     table = realised.merge(_wide(result.findings), on=["concept", "attribute"], validate="one_to_one")
     table.to_csv(out / "truth.csv", index=False)
-    scored = Scored(table, *_singles(job, latents_of(result)["picture"], readout))
+    scored = Scored(table, *_singles(job, latents_of(result)["picture"], _shown(job, readout, out)))
     return [mark for score in SCORERS for mark in score(scored)]
 
 
@@ -126,18 +126,32 @@ def _wide(findings: pd.DataFrame) -> pd.DataFrame:
     return wide.rename(columns={"target": "concept"})
 
 
-def _singles(job: Job, latents: Latents, readout: Readout) -> tuple[dict[str, float], dict[str, float]]:
-    """How often the picture reading of a single sample agrees with the exact readout of its picture, and in sum."""
+def _shown(job: Job, readout: Readout, out: Path) -> pd.DataFrame:
+    """What the pictures of the first neutral samples show, by the exact readout: templates outer, seeds inner.
+
+    Columns: concept, and a label by attribute. Drawn once and kept.
+    """
+    some = job.seeds[:_SINGLES]
+    file = out / f"shown-{job.model.fingerprint[:12]}-{len(some)}.csv"
+    if not file.exists():
+        neutral = [(p.concept, p.text) for p in job.prompts if not p.attribute]
+        texts = {c: list(dict.fromkeys(t for d, t in neutral if d == c)) for c, _ in neutral}
+        seen = {concept: measure(job.model, job.plan, readout, said, some) for concept, said in texts.items()}
+        rows = [pd.DataFrame({"concept": c, "gender": s.genders, "tone": s.tones}) for c, s in seen.items()]
+        pd.concat(rows).to_csv(file, index=False)
+    return pd.read_csv(file)
+
+
+def _singles(job: Job, latents: Latents, pictures: pd.DataFrame) -> tuple[dict[str, float], dict[str, float]]:
+    """How often the picture reading of a single sample agrees with what its picture shows, and in sum."""
     agree: dict[str, list[float]] = {name: [] for name in job.spec.attributes}
     apart: dict[str, list[float]] = {name: [] for name in job.spec.attributes}
     some = job.seeds[:_SINGLES]
     for concept in latents.concepts:
-        texts = list(dict.fromkeys(p.text for p in job.prompts if p.concept == concept and not p.attribute))
-        seen = measure(job.model, job.plan, readout, texts, some)
         for name, values in job.spec.attribute_values.items():
             variants = np.stack([latents.of(concept, name, v) for v in values]).astype(np.float64)
             called = classify(latents.of(concept).astype(np.float64), variants, METHOD)[:, : len(some)].ravel()
-            shown = seen.genders if name == "gender" else seen.tones
+            shown = pictures.loc[pictures.concept == concept, name].to_numpy()
             clear = (shown == 0) | (shown == 1)
             agree[name] += list((called == shown)[clear])
             apart[name] += [abs(called[clear].mean() - shown[clear].mean())] if clear.any() else []
@@ -180,8 +194,23 @@ def score_rates(scored: Scored) -> Iterator[Mark]:
         )
         covered = ((said.low <= said.drawn) & (said.drawn <= said.high)).mean()
         yield Mark(f"rate, {attribute}: 95 % intervals cover", float(covered), 0.90, within=0.99)
+        yield Mark(f"rate, {attribute}: they cover, the realised share's own error allowed for", _covers(said))
         yield Mark(f"rate, {attribute}: single pictures read right", scored.singles[attribute], 0.93)
         yield Mark(f"rate, {attribute}: mean absolute error on the same pictures", scored.same[attribute])
+
+
+def _covers(said: pd.DataFrame) -> float:
+    """Share of rates that differ from the realised one by no more than both errors allow.
+
+    The realised share is known from finitely many pictures only. Its error (Agresti and Coull 1998, American
+    Statistician 52: 119-126) is joined with the interval's, as for a difference (Zou and Donner 2008).
+    """
+    n = said.n + 4
+    middle = (said.drawn * said.n + 2) / n
+    own = norm.ppf(0.975) ** 2 * middle * (1 - middle) / n
+    low = said.rate - np.sqrt((said.rate - said.low) ** 2 + own)
+    high = said.rate + np.sqrt((said.high - said.rate) ** 2 + own)
+    return float(((low <= said.drawn) & (said.drawn <= high)).mean())
 
 
 def score_controls(scored: Scored) -> Iterator[Mark]:

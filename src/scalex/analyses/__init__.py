@@ -87,8 +87,10 @@ def run(
 ) -> list[Finding]:
     """The findings of the named analyses over all captured readings they take, corrected and concluded.
 
-    The family of a correction is all tests of one analysis: every reading, target, attribute and value with a p. An
-    attribute of two values holds one test however many rows it has, since their shares sum to one.
+    The family of a correction is all tests of one analysis in one reading: every target, attribute and value with a p.
+    (The words are read with far less noise than pictures. Corrected together, their many sure findings would let
+    doubtful ones of the picture pass: Efron 2008, Annals of Applied Statistics 2: 197-223.) An attribute of two values
+    holds one test however many rows it has, since their shares sum to one.
 
     Raises:
         ScalexError: an unknown analysis, one whose readings were not captured, or what the analysis raises.
@@ -125,11 +127,13 @@ def _run_one(
 
 
 def _corrected(found: list[Finding], attributes: Mapping[str, Sequence[str]]) -> list[Finding]:
-    """The findings with q, by Benjamini-Hochberg over their tests."""
+    """The findings with q, by Benjamini-Hochberg over the tests of each reading."""
     tests = [_test(i, f, attributes) for i, f in enumerate(found)]
-    p = {test: f.p for test, f in zip(tests, found)}
-    q = dict(zip(p, stats.benjamini_hochberg(np.array(list(p.values()), dtype=np.float64))))
-    return [replace(f, q=float(q[test])) for test, f in zip(tests, found)]
+    q: dict[tuple[object, ...], float] = {}
+    for reading in dict.fromkeys(f.reading for f in found):
+        p = {test: f.p for test, f in zip(tests, found) if f.reading == reading}
+        q |= zip(p, map(float, stats.benjamini_hochberg(np.array(list(p.values()), dtype=np.float64))))
+    return [replace(f, q=q[test]) for test, f in zip(tests, found)]
 
 
 def _test(index: int, finding: Finding, attributes: Mapping[str, Sequence[str]]) -> tuple[object, ...]:
