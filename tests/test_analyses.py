@@ -213,6 +213,13 @@ def test_correction_counts_the_tests_of_one_analysis_and_each_test_once() -> Non
     assert np.allclose([f.q for f in found if f.value != "man"], expected)
 
 
+def test_each_reading_is_corrected_by_itself() -> None:
+    found = run("defaults", latents_for("defaults"))
+    for reading in READINGS:
+        own = [f for f in found if f.reading == reading]
+        assert np.allclose([f.q for f in own], scipy_stats.false_discovery_control([f.p for f in own]))
+
+
 # ------------------------------------------------------------------------------------------------ disagreement
 
 

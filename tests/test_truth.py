@@ -87,6 +87,14 @@ def test_an_alarm_is_no_false_one_where_the_realised_share_departs_to_that_side(
     assert _marks(table)["controls, gender, picture: false alarms"].value == 1
 
 
+def test_the_realised_share_s_own_error_is_allowed_for() -> None:
+    table = _table()
+    table = table.assign(rate=0.56, low=0.51, high=0.61, drawn=0.5, n=[128] * 30 + [100_000] * 30)
+    marks = _marks(table)
+    assert marks["rate, gender: 95 % intervals cover"].value == 0
+    assert marks["rate, gender: they cover, the realised share's own error allowed for"].value == 0.5
+
+
 def test_what_is_not_expressed_is_left_out_and_counted() -> None:
     table = _table()
     table.loc[:14, "picture"] = math.nan
