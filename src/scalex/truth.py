@@ -179,16 +179,18 @@ def score_leans(scored: Scored) -> Iterator[Mark]:
             yield Mark(f"lean, {where}: Spearman with planted", _safe(spearmanr, said[reading], said.planted))
             plain = said[(said.drawn - 0.5).abs() >= _PLAIN]
             right = (np.sign(plain[reading]) == np.sign(plain.drawn - 0.5)).mean()
-            yield Mark(f"lean, {where}: sign right, {len(plain)} concepts", float(right), 0.97 if marked else None)
+            yield Mark(
+                f"lean, {where}: sign right where the share is {_PLAIN:g} from even",
+                float(right),
+                0.97 if marked else None,
+            )
 
 
 def score_rates(scored: Scored) -> Iterator[Mark]:
     """Rates against the realised shares, their intervals, and single pictures."""
     for attribute, rows in _of(scored):
         said = rows[rows.rate.notna()]
-        yield Mark(
-            f"rate, {attribute}: r with realised, {len(said)} concepts", _safe(pearsonr, said.rate, said.drawn), 0.97
-        )
+        yield Mark(f"rate, {attribute}: r with realised", _safe(pearsonr, said.rate, said.drawn), 0.97)
         yield Mark(
             f"rate, {attribute}: mean absolute error", float((said.rate - said.drawn).abs().mean()), 0.05, at_most=True
         )
