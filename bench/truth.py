@@ -1,9 +1,10 @@
 """How true are the findings? Scores organisms and puts the table into the README.
 
     python bench/truth.py                 # the embedded organism
-    python bench/truth.py ORGANISM ...    # others: columns beside what was scored before
+    python bench/truth.py ORGANISM ...    # others
 
-Writes bench/results/truth.json and the README's truth table. Exit code 1 where a mark is missed.
+Columns of organisms that are not scored now stay as they were. Writes bench/results/truth.json and the
+README's truth table. Exit code 1 where a mark is missed.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ SEEDS = (32, 128)  # the default of an audit, and that of a score
 def main(folders: list[Path]) -> int:
     """Scores each organism, the embedded one where none is named; returns the exit code."""
     new = {f"{_name(f)}, {n} seeds": _score(f, n) for f in folders or [None] for n in SEEDS}
-    scores = json.loads(RESULTS.read_text(encoding="utf-8")) if folders and RESULTS.exists() else {}
+    scores = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     scores |= new
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")

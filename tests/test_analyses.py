@@ -241,7 +241,7 @@ def test_disagreement_is_the_picture_minus_the_words(values: tuple[str, ...]) ->
     truth = np.array([beyond[int(f.target[1:])][f.value] for f in found])
     assert np.abs(truth - [f.estimate for f in found]).max() < 0.15
     covered = np.mean([f.low <= t <= f.high for f, t in zip(found, truth)])
-    assert 0.88 <= covered <= 1
+    assert covered >= 0.88
     for f, t in zip(found, truth):
         if abs(t) > 0.25:
             other = "picture more man" if len(values) == 2 else f"picture less {f.value}"

@@ -69,9 +69,8 @@ def score_organism(
         ScalexError: the folder holds no organism, or `out` cannot be written.
     """
     truth = load_truth(folder or EMBEDDED)
-    asked: dict[str, object] = {"concepts": list(truth.spec.people), "attributes": ["gender", "tone"]}
+    asked: dict[str, object] = {"concepts": list(truth.spec.people), "attributes": ["gender", "tone"], "seeds": seeds}
     asked |= {"model": str(folder), "unet": EMBEDDED_UNET} if folder else {}
-    asked["seeds"] = seeds
     result, job = audit(spec=asked, out=out, progress=progress), prepare(spec=asked)
     readout = Readout(truth, job.model)
     realised = _realised(job, readout, out, images)

@@ -28,6 +28,7 @@ __all__ = ["Analysis", "available", "run"]
 GROUP = "scalex.analyses"
 
 
+@runtime_checkable
 class ByReading(Protocol):
     """An analysis of one reading at a time."""
 
@@ -35,6 +36,7 @@ class ByReading(Protocol):
         """The findings of one reading; q is NaN, and the verdict empty except where nothing can be concluded."""
 
 
+@runtime_checkable
 class Comparison(Protocol):
     """An analysis of its readings against each other, by the same seeds."""
 
@@ -64,7 +66,7 @@ def available() -> dict[str, Analysis]:
     found: dict[str, Analysis] = {}
     for origin, member in _members():
         missing = [part for part in ("NAME", "READINGS", "conclude") if not hasattr(member, part)]
-        missing += [] if hasattr(member, "analyse") or hasattr(member, "compare") else ["analyse"]
+        missing += [] if isinstance(member, ByReading | Comparison) else ["analyse"]
         if missing:
             raise ScalexError(f"analysis {origin} lacks {', '.join(missing)}", "Repair or uninstall it")
         if member.NAME in found:
@@ -98,7 +100,7 @@ def run(
     chosen = [_named(name) for name in names]
     for analysis in chosen:
         lacking = [r for r in analysis.READINGS if r not in latents]
-        if len(lacking) == len(analysis.READINGS) or (lacking and hasattr(analysis, "compare")):
+        if len(lacking) == len(analysis.READINGS) or (lacking and isinstance(analysis, Comparison)):
             wanted = " or ".join(lacking)
             wrong = f"analysis {analysis.NAME!r} takes the {wanted} reading, which was not captured"
             raise ScalexError(wrong, f"Add {wanted} to readings")
@@ -117,9 +119,8 @@ def _named(name: str) -> Analysis:
 def _run_one(
     analysis: Analysis, latents: Mapping[Reading, Latents], attributes: Mapping[str, Sequence[str]], rules: Rules
 ) -> list[Finding]:
-    if hasattr(analysis, "compare"):
-        taken = {r: latents[r] for r in analysis.READINGS}
-        found = cast(Comparison, analysis).compare(taken, attributes, rules)
+    if isinstance(analysis, Comparison):
+        found = analysis.compare({r: latents[r] for r in analysis.READINGS}, attributes, rules)
     else:
         readings = [r for r in analysis.READINGS if r in latents]
         found = [f for r in readings for f in cast(ByReading, analysis).analyse(latents[r], attributes, rules)]

@@ -156,7 +156,7 @@ def _share_marks(name: str, table: pd.DataFrame, roles: set[str]) -> Iterator[Ma
     for attribute, rows in table.groupby("attribute"):
         own = rows[rows.concept.isin(roles)]
         yield Mark(f"{name}: r(planted, drawn), {attribute}, {len(own)} roles", _r(own), 0.97)
-        yield Mark(f"{name}: r(planted, drawn), {attribute}, all {len(rows)} concepts", _r(rows))
+        yield Mark(f"{name}: r(planted, drawn), {attribute}, all {len(rows)} concepts", _r(rows), 0.97)
         controls = rows[rows.planted == 0.5]
         off = [
             binomtest(round(d * n), n).pvalue < 0.05 / len(controls)
