@@ -197,9 +197,9 @@ def test_unknown_names_and_missing_readings_are_clear_errors() -> None:
         analyses.run(["rate"], x, ATTRIBUTES, RULES)  # type: ignore[arg-type]
     with pytest.raises(ScalexError, match=rf"^unknown analysis 'xyz'\. {known}$"):
         analyses.run(["xyz"], x, ATTRIBUTES, RULES)  # type: ignore[arg-type]
-    with pytest.raises(ScalexError, match=r"^analysis 'rates' takes the picture reading, which was not captured\. Add"):
+    with pytest.raises(ScalexError, match=r"^analysis 'rates' takes the picture reading, which is not captured\. Add"):
         analyses.run(["rates"], x, ATTRIBUTES, RULES)  # type: ignore[arg-type]
-    with pytest.raises(ScalexError, match=r"^analysis 'disagreement' takes the picture reading, which was not"):
+    with pytest.raises(ScalexError, match=r"^analysis 'disagreement' takes the picture reading, which is not"):
         analyses.run(["disagreement"], x, ATTRIBUTES, RULES)  # type: ignore[arg-type]
 
 
@@ -515,3 +515,27 @@ def test_planted_rates_are_found_for_two_values_and_for_three() -> None:
             assert f.verdict == f"leans away from {f.value}"
         if truth >= 0.7:
             assert f.verdict == f"leans to {f.value}"
+
+
+def test_a_value_that_is_never_drawn_is_not_balanced_however_many_values_there_are() -> None:
+    values = tuple("abcdefghijkl")
+    labels = ("rates", "picture", "c", "letter", "b")
+    row = Finding(*labels, 0.0, "share", 0.0, 0.06, 1e-4, 1e-3, 0.99, "", "", 32, 2)
+    said = rates.conclude(row, {"letter": values}, RULES)
+    assert said.verdict == "leans away from b"
+    near = replace(row, estimate=1 / 12, low=0.075, high=0.09, p=0.9, q=0.9)
+    assert rates.conclude(near, {"letter": values}, RULES).verdict == "balanced"
+
+
+def test_a_weight_is_not_tested_against_the_side_that_it_claims() -> None:
+    """A neutral prompt far outside of its variants: the unconstrained weight of b is above parity, the nearest mixture
+    has it below."""
+    rng, plan = np.random.default_rng(3), stats.resampling_plan(2, 32, 200, np.random.default_rng(0))
+    corners = 6 * np.array([[1, 0], [-0.5, 0.75**0.5], [-0.5, -(0.75**0.5)]])
+    affine = np.array([1.0, 0.45, -0.45])
+    variants = corners[:, None, None] + 0.2 * rng.normal(size=(3, 2, 32, 2))
+    neutral = affine @ corners + 0.2 * rng.normal(size=(2, 32, 2))
+    w = defaults.mixture_weights(neutral, variants, plan, 0.95)
+    assert w.estimate[1] < 1 / 3 - 0.05
+    assert w.p[1] == 1
+    assert w.p[0] < 0.01

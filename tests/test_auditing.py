@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import altair as alt
@@ -11,8 +13,10 @@ import pandas as pd
 import pytest
 
 import scalex
-from scalex.auditing import Audit, latents_of
+from scalex import auditing
+from scalex.auditing import Audit, latents_of, prepare
 from scalex.errors import ScalexError
+from scalex.organisms import EMBEDDED
 from scalex.records import Finding
 
 SPEC = {
@@ -56,13 +60,14 @@ def test_the_manifest_holds_what_is_needed_to_run_it_again(audited: Audit, tmp_p
     told = json.loads((audited.folder / "manifest.json").read_text())
     assert told["n_samples"] == told["n_captured"] == 3 * 3 * 2 * 24
     assert told["flops"] > 1e9
-    again = scalex.audit(spec=told["spec"], out=tmp_path, store=audited.manifest["store"])
+    again = scalex.audit(spec=told["spec"], out=tmp_path, store=audited.folder / "store")
     assert again.manifest["n_captured"] == 0
+    assert (again.manifest["flops"], again.manifest["flops_of_this_run"]) == (told["flops"], 0)
     pd.testing.assert_frame_equal(again.findings, audited.findings)
 
 
 def test_more_seeds_capture_only_what_is_missing(audited: Audit, tmp_path: Path) -> None:
-    more = scalex.audit(spec=SPEC, out=tmp_path, store=audited.manifest["store"], seeds=28)
+    more = scalex.audit(spec=SPEC, out=tmp_path, store=audited.folder / "store", seeds=28)
     assert more.manifest["n_captured"] == 3 * 3 * 2 * 4
     old, new = latents_of(audited)["text"], latents_of(more)["text"]
     np.testing.assert_array_equal(new.values[:, :24], old.values)
@@ -82,9 +87,15 @@ def test_charts_for_notebooks(audited: Audit) -> None:
 
 def test_a_run_opens_again(audited: Audit, tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(scalex.open_run(audited.folder).findings, audited.findings)
-    (tmp_path / "manifest.json").write_text("{}")
+    shutil.copy(audited.folder / "manifest.json", tmp_path)
     with pytest.raises(ScalexError, match="holds no findings"):
         scalex.open_run(tmp_path)
+    (tmp_path / "findings.parquet").write_text("PAR1")
+    with pytest.raises(ScalexError, match=r"findings\.parquet is damaged\. Run: scalex analyze"):
+        scalex.open_run(tmp_path)
+    (tmp_path / "manifest.json").write_text("[]")
+    with pytest.raises(ScalexError, match=r"is no manifest of a run: it lacks spec, recipes, store"):
+        scalex.analyze(tmp_path)
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(ScalexError, match="is damaged"):
         scalex.analyze(tmp_path)
@@ -93,3 +104,98 @@ def test_a_run_opens_again(audited: Audit, tmp_path: Path) -> None:
 def test_unknown_words_are_reported(tmp_path: Path) -> None:
     run = scalex.audit(spec=SPEC | {"concepts": ["qzxjk pilot"], "seeds": 4}, out=tmp_path, analyses=["defaults"])
     assert [note for note in run.manifest["notes"] if "'qzxjk'" in note]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"analyses": ["rate"]}, "unknown analysis 'rate'. Did you mean 'rates'"),
+        ({"readings": ["text"]}, "'rates' takes the picture reading, which is not captured. Add picture to readings"),
+        ({"concepts": ["cook", " ".join(["cook"] * 40)]}, "tokens"),
+    ],
+)
+def test_what_can_be_known_before_is_said_before_anything_is_captured(
+    asked: dict[str, object], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ScalexError, match=said):
+        scalex.audit(spec=SPEC | asked, out=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_all_analyses_are_those_that_the_readings_allow(tmp_path: Path) -> None:
+    found = scalex.audit(spec=SPEC | {"readings": ["text"], "analyses": "all", "seeds": 4}, out=tmp_path).findings
+    assert set(found.analysis) == {"defaults"}
+
+
+def test_other_seeds_repeat_an_audit_on_other_pictures(audited: Audit, tmp_path: Path) -> None:
+    theirs = latents_of(audited)["picture"]
+    for first, captured in ((100, 3 * 3 * 2 * 4), (20, 0)):
+        run = scalex.audit(spec=SPEC, out=tmp_path, store=audited.folder / "store", seeds=4, first_seed=first)
+        assert run.manifest["n_captured"] == captured
+        mine = latents_of(run)["picture"]
+        assert mine.seeds == tuple(range(first, first + 4))
+    np.testing.assert_array_equal(mine.values, theirs.values[:, 20:24])
+
+
+def test_steps_are_those_that_the_model_recommends() -> None:
+    job = prepare(EMBEDDED, SPEC)
+    assert (job.plan.steps, prepare(spec=SPEC).plan.steps) == (25, 4)
+    hurried = replace(job, plan=replace(job.plan, steps=6))
+    assert "made in 6 steps, though 25 are recommended" in " ".join(auditing._notes(hurried))
+    assert not any("recommended" in note for note in auditing._notes(job))
+
+
+def test_steps_to_keep_are_chosen() -> None:
+    job = prepare(spec=SPEC | {"keep": {"text": "all", "picture": [1, "last"]}})
+    steps = job.plan.resolve(job.model)
+    assert (steps.text, steps.picture) == ((0, 1, 2, 3), (1, 3))
+
+
+def test_another_model_is_not_asked_what_was_planted_in_the_organism() -> None:
+    concepts = {p.concept for p in prepare(EMBEDDED).prompts}
+    assert "pilot" in concepts
+    assert not concepts & {"elf", "bossy person"}
+
+
+def test_a_run_can_be_moved(audited: Audit, tmp_path: Path) -> None:
+    moved = shutil.copytree(audited.folder, tmp_path / "moved")
+    pd.testing.assert_frame_equal(scalex.analyze(moved).findings, audited.findings)
+    elsewhere = (moved / "store").rename(tmp_path / "latents")
+    with pytest.raises(ScalexError, match="store"):
+        scalex.analyze(moved)
+    pd.testing.assert_frame_equal(scalex.analyze(moved, store=elsewhere).findings, audited.findings)
+
+
+def test_a_run_again_draws_no_picture_again(audited: Audit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = shutil.copytree(audited.folder, tmp_path / "again")
+    monkeypatch.setattr(auditing, "generate", lambda *_: pytest.fail("drawn again"))
+    again = scalex.audit(spec=SPEC, out=folder)
+    assert again.manifest["pictures"] == audited.manifest["pictures"]
+    with pytest.raises(pytest.fail.Exception, match="drawn again"):
+        scalex.audit(spec=SPEC, out=folder, seeds=8)
+
+
+def test_an_interruption_while_pictures_are_drawn_leaves_a_run(
+    audited: Audit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(auditing, "generate", stop)
+    with pytest.raises(ScalexError, match=r"^interrupted: all samples were captured and are kept\. Run the same"):
+        scalex.audit(spec=SPEC, out=tmp_path, store=audited.folder / "store")
+    pd.testing.assert_frame_equal(scalex.analyze(tmp_path).findings, audited.findings)
+
+
+def test_pictures_that_are_gone_or_broken_are_left_out_of_the_report(audited: Audit, tmp_path: Path) -> None:
+    folder = shutil.copytree(audited.folder, tmp_path / "run")
+    first, second, *_ = sorted((folder / "pictures").iterdir())
+    first.unlink()
+    second.write_text("no picture")
+    assert "mechanic" in auditing.render_report(folder).read_text()
+
+
+def test_charts_show_the_margin_of_the_spec(audited: Audit) -> None:
+    wide = replace(audited, manifest=audited.manifest | {"spec": audited.manifest["spec"] | {"margin": 0.25}})
+    assert "-0.25" in json.dumps(wide.leans("gender").to_dict())
+    assert "-0.25" not in json.dumps(audited.leans("gender").to_dict())

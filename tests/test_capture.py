@@ -395,6 +395,27 @@ def test_out_of_memory_halves_the_batch_and_goes_on(ddim: Model) -> None:
         np.testing.assert_allclose(found["text"][sample], expected["text"][sample], rtol=1e-5, atol=1e-6)
 
 
+def test_out_of_memory_while_encoding_encodes_fewer_texts_at_once(ddim: Model) -> None:
+    """It would not end if texts that did not fit were taken off the queue."""
+    samples = [(f"a {word} cat", seed) for word in ("red", "big", "old", "wet", "shy") for seed in (0, 1)]
+    plan, tried = Plan(readings=("text",)), []
+    expected, _ = collect(ddim, samples, plan)
+
+    def check(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        tried.append(len(inputs[0]))
+        if len(inputs[0]) > 2:
+            raise torch.OutOfMemoryError(f"CUDA out of memory: {len(inputs[0])} texts")
+
+    handle = ddim._encoder.register_forward_pre_hook(check)  # type: ignore[attr-defined]
+    try:
+        found, _ = collect(ddim, samples, plan)
+    finally:
+        handle.remove()
+    assert tried == [1, 5, 2, 2, 1], "the empty prompt, then all, then fewer"
+    for sample in samples:
+        np.testing.assert_allclose(found["text"][sample], expected["text"][sample], rtol=1e-5, atol=1e-5)
+
+
 def test_out_of_memory_with_one_sample_is_said(ddim: Model) -> None:
     with (
         memory_for(ddim, 0),

@@ -7,10 +7,14 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+import scalex as scalex_package
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -22,6 +26,9 @@ attributes: {gender: preset}
 resamples: 200
 permutations: 199
 """
+
+SOURCE = Path(scalex_package.__file__).parent
+PLANTED = str(SOURCE / "organisms" / "emoji.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +79,9 @@ def test_an_audit_leaves_report_tables_and_manifest(audited: dict[str, object], 
         ("rates", "picture"),
         ("disagreement", "both"),
     }
-    again = scalex("capture", "--spec", "spec.yaml", "--store", "run/store", "--json")
+    again = scalex("capture", "--spec", "spec.yaml", "--out", "later", "--store", "run/store", "--json")
     assert json.loads(again.stdout)["captured"] == 0, "nothing is captured twice"
+    assert json.loads(scalex("analyze", "later", "--json").stdout) == audited["findings"], "stages chain"
 
 
 def test_a_run_is_analysed_and_reported_again_without_the_model(audited: dict[str, object], scalex: Run) -> None:
@@ -81,6 +89,7 @@ def test_a_run_is_analysed_and_reported_again_without_the_model(audited: dict[st
     assert {f["analysis"] for f in findings} == {"rates"}
     assert json.loads(scalex("analyze", "run", "--json").stdout) == audited["findings"]
     assert scalex("report", "run").stdout.strip() == "run/report.html"
+    assert json.loads(scalex("report", "run", "--json").stdout) == {"report": "run/report.html"}
 
 
 def test_a_dry_run_says_what_it_would_take_and_writes_nothing(scalex: Run) -> None:
@@ -89,6 +98,19 @@ def test_a_dry_run_says_what_it_would_take_and_writes_nothing(scalex: Run) -> No
     assert ahead["samples"] == 2 * 3 * 6
     assert min(ahead["flops"], ahead["bytes"], ahead["seconds"]) > 0
     assert scalex("report", "dry").returncode == 2
+
+
+def test_a_dry_run_counts_what_is_still_missing(audited: dict[str, object], scalex: Run) -> None:
+    done = scalex("audit", "--spec", "spec.yaml", "--out", "run", "--seeds", "7", "--dry-run", "--json")
+    assert json.loads(done.stdout)["samples"] == 2 * 3
+
+
+def test_every_command_prints_json(scalex: Run) -> None:
+    for group in ((), ("organism",), ("store",)):
+        listed = scalex(*group, "--help").stdout.split("Commands:")[1]
+        for command in re.findall(r"^  (\w+) ", listed, re.MULTILINE):
+            if (command,) not in (("organism",), ("store",)):
+                assert "--json" in scalex(*group, command, "--help").stdout, (*group, command)
 
 
 def test_the_store_is_listed_verified_and_cleaned(audited: dict[str, object], scalex: Run) -> None:
@@ -119,6 +141,13 @@ def test_the_store_is_listed_verified_and_cleaned(audited: dict[str, object], sc
         (["store", "ls", "nothing"], r"nothing"),
         (["organism", "check", "nothing"], r"nothing is no organism"),
         (["organism", "train", "no.yaml", "--out", "o"], r"there is no organism spec at no\.yaml"),
+        (
+            ["organism", "train", "notamodel", "--out", "o"],
+            r"organism spec notamodel cannot be read \(Is a directory\)",
+        ),
+        (["organism", "train", PLANTED, "--out", "o", "--device", "foo"], r"there is no device foo here\. Leave the d"),
+        (["organism", "train", PLANTED, "--out", "o", "--device", "cuda:99"], r"there is no device cuda:99 here"),
+        (["organism", "train", PLANTED, "--out", "spec.yaml"], r"a file is in the way of the folder spec\.yaml.*--out"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(
@@ -131,3 +160,37 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     lines = [line for line in done.stderr.splitlines() if line.startswith("scalex: ")]
     assert len(lines) == 1, done.stderr
     assert re.search(said, lines[0]), lines[0]
+
+
+def test_doctor_asks_for_no_package_that_nothing_imports(scalex: Run) -> None:
+    findings = json.loads(scalex("doctor", "--json").stdout)
+    by_pip = re.findall(r"^    \"(\w+)\": \(", (SOURCE / "doctor.py").read_text(), re.MULTILINE)
+    assert by_pip
+    assert set(by_pip) <= {found["name"] for found in findings}
+    code = "\n".join(p.read_text() for p in SOURCE.rglob("*.py"))
+    for name in by_pip:
+        assert re.search(rf"(import|from) {name}\b|find_spec\(\"{name}\"\)", code), name
+
+
+def test_every_pip_command_is_quoted_for_the_shell() -> None:
+    for path in SOURCE.rglob("*.py"):
+        for command in re.findall(r"pip install .{0,40}", path.read_text()):
+            assert command.startswith("pip install 'scalex-diffusion["), (path, command)
+
+
+def test_every_package_that_an_extra_brings_is_pinned() -> None:
+    root = Path(__file__).parents[1]
+    extras = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    pinned = {line.split("==")[0].lower() for line in (root / "constraints.txt").read_text().splitlines()}
+    named = {re.split(r"[<>=\[]", package)[0].lower() for packages in extras.values() for package in packages}
+    assert named - pinned == {"scalex-diffusion"}
+
+
+def test_a_warning_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from scalex import cli
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        monkeypatch.setattr(cli, "app", lambda: warnings.warn("3 samples were damaged", stacklevel=1))
+        cli.main()
+    assert capsys.readouterr().err == "scalex: warning: 3 samples were damaged\n"

@@ -38,6 +38,7 @@ STAGES = [
     "analyses",
     "organisms",
     "report",
+    "runs",
     "auditing",
     "truth",
     "doctor",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -11,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import httpx
 import numpy as np
 import pytest
 import torch
 from diffusers import LatentConsistencyModelPipeline, StableDiffusionPipeline
 from diffusers.image_processor import VaeImageProcessor
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RemoteEntryNotFoundError, RepositoryNotFoundError
 from peft import LoraConfig, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
@@ -268,7 +270,7 @@ def test_loras_that_are_refused(folder: Path, tmp_path: Path, monkeypatch: pytes
         lora=str(tmp_path / "foreign.safetensors"),
     )
     monkeypatch.setitem(sys.modules, "peft", None)
-    refused("needs the package peft. Install it: pip install scalex-diffusion\\[lora\\]", folder, lora=str(big))
+    refused("needs the package peft. Install it: pip install 'scalex-diffusion\\[lora\\]'", folder, lora=str(big))
 
 
 # ------------------------------------------------------------------------------------------------------ the families
@@ -320,6 +322,56 @@ def test_what_the_hub_says_is_passed_on(cause: type[Exception], said: str, monke
         resolve("nobody/nothing")
 
 
+def raised(kind: type[BaseException], text: str = "the libraries' long story") -> BaseException:
+    """An error of the hub's client as if it had answered: its constructor wants the answer itself."""
+    error = kind.__new__(kind, text)
+    error.args = (text,)
+    return error
+
+
+def xet_error() -> RuntimeError:
+    return RuntimeError("Data processing error: I/O error: No space left on device (os error 28)")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            raised(RemoteEntryNotFoundError),
+            r"nobody/nothing is no diffusion model: the hub has no model_index\.json of it\. Give one that has",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            r"disk full at .*hub while nobody/nothing was downloaded\. Free space, or set HF_HOME",
+        ),
+        (xet_error(), r"disk full at .*hub"),
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), r"can't be reached\. Check the name and"),
+        (TimeoutError("timed out"), r"can't be reached\. Check the name and the connection"),
+        (httpx.ConnectTimeout("timed out"), r"can't be reached\. Check the name and the connection"),
+        (
+            raised(HfHubHTTPError, "500 Server Error: try later.\nRequest ID: 7"),
+            r"no folder nobody/nothing here and its download from the hub failed \(500 Server Error: try later\)\. Try",
+        ),
+        (OSError(errno.EIO, "Input/output error"), r"failed \(\[Errno 5\] Input/output error\)"),
+        (ValueError(), r"its download from the hub failed \(ValueError\)\. Try again, or give the folder of a model"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("pipeline", "hub"),
+    [(True, "diffusers.DiffusionPipeline.download"), (False, "huggingface_hub.snapshot_download")],
+)
+def test_why_a_download_failed(
+    error: BaseException, said: str, pipeline: bool, hub: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def download(*args: Any, **options: Any) -> str:
+        raise error
+
+    monkeypatch.setattr(hub, download)
+    with pytest.raises(ScalexError, match=said) as caught:
+        resolve("nobody/nothing", pipeline=pipeline)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_folder_that_is_no_diffusion_model(tmp_path: Path, folder: Path) -> None:
     (tmp_path / "empty").mkdir()
     refused("is no diffusion model: it is empty. Give one that has a model_index.json", tmp_path / "empty")
@@ -359,10 +411,11 @@ def test_a_model_without_tokenizer_or_scheduler(folder: Path) -> None:
     (folder / "scheduler" / "scheduler_config.json").unlink()
     refused("scheduler_config.json is missing", folder)
     (folder / "scheduler" / "scheduler_config.json").write_text('{"_class_name": "NoScheduler"}')
-    refused("diffusers has no scheduler NoScheduler", folder)
-    refused(
-        "FlowMatchEulerDiscreteScheduler has no noise schedule", folder, scheduler="FlowMatchEulerDiscreteScheduler"
-    )
+    another = "Try another: `scheduler: {0}` in the spec, or `--scheduler {0}`"
+    refused(f"diffusers has no scheduler NoScheduler. {another.format('DDIMScheduler')}", folder)
+    flow = "FlowMatchEulerDiscreteScheduler"
+    wrong = f"{flow} has no noise schedule of the diffusion kind"
+    refused(f"{wrong}. {another.format('DDIMScheduler')}", folder, scheduler=flow)
     path = folder / "tokenizer" / "tokenizer.json"
     path.write_text(path.read_text().replace("nurse</w>", "nurze</w>"))
     refused(

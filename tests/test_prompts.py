@@ -98,7 +98,9 @@ def test_a_spec_is_frozen_and_passes_through() -> None:
 
 def test_presets_by_list_and_by_mapping() -> None:
     listed = load_spec(BASE | {"attributes": ["gender", "age"]})
-    mixed = load_spec(BASE | {"attributes": {"gender": "preset", "hat": {"no": "{}", "yes": "{} with a hat"}}})
+    mixed = load_spec(
+        BASE | {"attributes": {"gender": "preset", "hat": {"no": "{} without a hat", "yes": "{} with a hat"}}}
+    )
     assert listed.attributes["gender"] == mixed.attributes["gender"]
     assert listed.attribute_values["age"] == ("young", "old")
     assert mixed.attribute_values["hat"] == ("no", "yes")
@@ -224,6 +226,20 @@ CASES: list[tuple[dict[str, Any], str]] = [
         {"attributes": {"g": {"a": "x {}", "b": "x {}"}}},
         "`attributes.g.b` says the same as another value. Give each value its own wording",
     ),
+    (
+        {"attributes": {"g": {"a": "{}", "b": "woman {}"}}},
+        "`attributes.g.a` says the same as the concept itself. Say the value in the pattern",
+    ),
+    (
+        {"keep": 1.5},
+        "`keep` is 1.5, but should be first, last, all, numbers from 0, or these by reading. Readings: text, picture",
+    ),
+    (
+        {"keep": {"image": 1}},
+        "`keep` is {'image': 1}, but should be first, last, all, numbers from 0, or these by reading. "
+        "Readings: text, picture",
+    ),
+    ({"first_seed": -1}, "`first_seed` is -1, but must be at least 0"),
     (
         {"attributes": {"hat": {True: "{} with a hat", False: "{}"}}},
         "`attributes.hat` holds the key True, which is no name. Put it in quotes or name it otherwise",
@@ -464,6 +480,9 @@ OTHER_THAN_DEFAULT = {
     **{"templates": ["{}"], "readings": ["picture"], "analyses": "all", "pooling": "grid:2", "level": 50},
     **{"truncate": True, "confidence": 0.9, "margin": 0.2, "floor": 0.7, "resamples": 500, "permutations": 999},
     "analysis_seed": 7,
+    "first_seed": 9,
+    "scheduler": "DDIMScheduler",
+    "keep": {"text": ["first", 1], "picture": "last"},
 }
 
 

@@ -17,7 +17,14 @@ from scalex import stats
 from scalex.errors import ScalexError
 from scalex.stats import Interval
 
-INSIDE = {"neutral": 0.0, "margin": 0.1, "level": 0.95, "towards": "leans to b", "away": "leans to a"}
+INSIDE = {
+    "neutral": 0.0,
+    "margin": 0.1,
+    "level": 0.95,
+    "permutations": 9999,
+    "towards": "leans to b",
+    "away": "leans to a",
+}
 
 
 def plan(n_templates: int = 2, n_seeds: int = 32, resamples: int = 1000, seed: int = 0) -> stats.ResamplingPlan:
@@ -83,6 +90,11 @@ def coverage(kind: str, n_seeds: int, trials: int = 600) -> float:
     }[kind]
     ends = [stats.bootstrap_interval(p, draw(), 0.95) for _ in range(trials)]
     return float(np.mean([low <= 0 <= high for low, high in ends]))
+
+
+@pytest.mark.parametrize("n_seeds", [4, 5, 8, 12])
+def test_intervals_of_few_seeds_cover(n_seeds: int) -> None:
+    assert 0.93 <= coverage("normal", n_seeds, 1000) <= 0.975
 
 
 @pytest.mark.parametrize("n_seeds", [16, 32, 64])
@@ -152,6 +164,24 @@ def test_sign_flip_p_is_uniform_under_the_null() -> None:
     rng, p = np.random.default_rng(8), plan(2, 24)
     values = [stats.sign_flip_p(p, rng.standard_t(4, size=(2, 24))) for _ in range(500)]
     assert scipy_stats.kstest(values, "uniform").pvalue > 0.01
+
+
+@pytest.mark.parametrize("between", [0.0, 0.3])
+def test_p_speaks_of_templates_in_general_where_they_are_drawn(between: float) -> None:
+    """Flipping seeds alone rejects a true null in more than half of all audits once templates differ so."""
+    rng, p = np.random.default_rng(21), plan(5, 32, 10)
+    rejected, flipped = 0, 0
+    for _ in range(400):
+        scores = rng.normal(0, between, size=(5, 1)) + rng.normal(0, 0.2, size=(1, 32)) + rng.normal(0, 0.2, (5, 32))
+        rejected += stats.mean_p(p, scores) <= 0.05
+        flipped += stats.sign_flip_p(p, scores) <= 0.05
+    assert rejected / 400 <= 0.075
+    assert between == 0 or flipped / 400 >= 0.4
+
+
+def test_p_of_fixed_templates_is_that_of_flipped_seeds() -> None:
+    scores = np.random.default_rng(2).normal(0.3, 1, size=(2, 20))
+    assert stats.mean_p(plan(2, 20), scores) == stats.sign_flip_p(plan(2, 20), scores)
 
 
 def test_ties_in_sign_flips_count_in_spite_of_rounding() -> None:
@@ -244,6 +274,11 @@ def test_undecided_says_how_many_more_seeds_would_decide() -> None:
     assert verdict(0.05, -0.1, 0.2, 0.3, 0.3).reason == "about 260 more seeds would decide"
     # the correction asks for more than the single test, which has passed
     assert verdict(0.2, 0.01, 0.39, 0.04, 0.2).reason == "about 18 more seeds would decide"
+
+
+def test_undecided_says_where_more_permutations_would_decide() -> None:
+    """No flip of 9,999 came near, so p is as small as it can be; the correction for many tests asks for less."""
+    assert verdict(0.3, 0.2, 0.4, 1e-4, 0.09).reason == "more permutations than 9999 would decide: no flip came near"
 
 
 def test_without_interval_there_is_no_verdict() -> None:

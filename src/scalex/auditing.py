@@ -1,15 +1,16 @@
 """The whole way from prompts to findings: prepare, capture, analyse, picture, report.
 
-A run leaves a folder that each later step can be repeated from: `manifest.json`, `findings.parquet`, `findings.json`,
-`pictures/` and `report.html`. The captured latents lie in a store, which many runs may share.
+A run leaves a folder that each later step can be repeated from (see `runs`). The captured latents lie in a store, which
+many runs may share.
 """
 
 from __future__ import annotations
 
-import json
+import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -20,16 +21,16 @@ import numpy as np
 import pandas as pd
 from jaxtyping import UInt8
 
-from scalex import analyses
+from scalex import analyses, runs
 from scalex.capture import Plan, Progress, capture, generate
-from scalex.disk import write_atomic
-from scalex.engine import Filled, fill
+from scalex.disk import disk_errors
+from scalex.engine import Filled, fill, missing
 from scalex.errors import ScalexError
 from scalex.models import Model, load_model
 from scalex.organisms import EMBEDDED, EMBEDDED_SPEC, EMBEDDED_UNET
 from scalex.prompts import AuditSpec, build_prompts, load_spec, prompts_hash, resolve, samples
 from scalex.records import Finding, Latents, Prompt, Reading, Recipe
-from scalex.report import lean_chart, rates_chart, render, write_tables
+from scalex.report import Layout, lean_chart, rates_chart, render, write_tables
 from scalex.store import Store
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ __all__ = [
     "Outlook",
     "analyze",
     "audit",
-    "capture_job",
+    "capture_run",
     "latents_of",
     "open_run",
     "outlook",
@@ -70,7 +71,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Outlook:
-    """What a job will take: samples, denoiser forwards, FLOPs, bytes on disk and seconds on this device."""
+    """What a job will still take: samples that the store lacks, FLOPs, bytes on disk and seconds on this device.
+
+    FLOPs and seconds hold the pictures of the report, too.
+    """
 
     samples: int
     texts: int
@@ -100,13 +104,18 @@ class Audit:
 
     def leans(self, attribute: str, reading: Reading = "picture") -> alt.Chart:
         """Leans of all concepts with intervals, as an Altair chart."""
-        chart: alt.Chart = lean_chart(self.findings, attribute, reading=reading)
+        chart: alt.Chart = lean_chart(self.findings, attribute, reading=reading, **self._look)
         return chart
 
     def rates(self, attribute: str) -> alt.Chart:
         """Shares of pictures by value with intervals, as an Altair chart."""
-        chart: alt.Chart = rates_chart(self.findings, attribute)
+        chart: alt.Chart = rates_chart(self.findings, attribute, **self._look)
         return chart
+
+    @property
+    def _look(self) -> dict[str, Any]:
+        spec = load_spec(self.manifest["spec"])
+        return {"margin": spec.margin, "layout": Layout(spec=spec.attribute_values)}
 
 
 def audit(
@@ -117,6 +126,7 @@ def audit(
     store: str | Path | None = None,
     device: str | None = None,
     progress: Progress | None = None,
+    drawing: Progress | None = None,
     **overrides: Any,
 ) -> Audit:
     """Audits a model: captures what the store lacks, analyses, and writes the run's folder.
@@ -126,7 +136,7 @@ def audit(
         spec: a path, a mapping or an `AuditSpec`; None is the default one.
         out: folder of the run. store: of the latents; by default `store` in the run's folder.
         device: "cpu", "cuda", ...; None is the best there is.
-        progress: called with samples done and to do.
+        progress: called with samples done and to do. drawing: with pictures done and to do.
         overrides: keys of the spec that replace its own (`seeds=64`).
 
     Raises:
@@ -134,15 +144,22 @@ def audit(
     """
     began = time.perf_counter()
     job = prepare(model, spec, device=device, **overrides)
-    folder = _run_folder(out)
-    filled = capture_job(job, folder, store, progress)
-    pictures = _draw(job)
-    manifest = _manifest(job, filled, folder, store)
-    manifest["pictures"] = _save_pictures(pictures, folder)
-    _save_manifest(manifest | {"seconds": round(time.perf_counter() - began, 1)}, folder)
-    result = analyze(folder)
-    render_report(folder)
+    folder, manifest = capture_run(job, out, store, progress)
+    with _interruptible():
+        manifest["pictures"] = _pictures(job, folder, manifest, drawing)
+        runs.save_manifest(folder, manifest | {"seconds": round(time.perf_counter() - began, 1)})
+        result = analyze(folder)
+        render_report(folder)
     return result
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        way_out = "Run the same command again to go on from there"
+        raise ScalexError("interrupted: all samples were captured and are kept", way_out) from None
 
 
 def prepare(
@@ -160,68 +177,102 @@ def prepare(
     given = {k: v for k, v in overrides.items() if v is not None}
     if model is not None:
         given["model"] = str(model)
-    chosen = load_spec(spec, given) if spec is not None else load_spec(EMBEDDED_SPEC, given)
-    chosen = resolve(chosen)
+    asked = EMBEDDED_SPEC if spec is None and given.get("model") is None else spec
+    chosen = resolve(load_spec(asked, given))
+    analyses.check(_analyses_of(chosen), chosen.readings)  # before anything is captured
     prompts = build_prompts(chosen)
     embedded = chosen.model is None
     loaded = load_model(
         EMBEDDED if embedded else str(chosen.model),
         unet=chosen.unet or (EMBEDDED_UNET if embedded else None),
         lora=chosen.lora,
+        scheduler=chosen.scheduler,
         device=device,
         dtype=chosen.precision,
         size=chosen.size,
     )
     plan = Plan(
         readings=chosen.readings,
-        steps=chosen.steps,
+        steps=chosen.steps or loaded.default_steps,
         guidance=chosen.guidance,
+        keep=chosen.keep,
         level=chosen.level,
         pooling=chosen.pooling,
         truncate=chosen.truncate,
     )
-    plan.recipes(loaded)  # what does not fit the model is said before anything is captured
-    return Job(chosen, loaded, prompts, tuple(range(chosen.seeds)), plan)
+    # What does not fit the model is said before anything is captured.
+    plan.recipes(loaded)
+    loaded.check_texts([p.text for p in prompts], chosen.truncate)
+    return Job(chosen, loaded, prompts, tuple(chosen.seed_range), plan)
 
 
-def outlook(job: Job) -> Outlook:
-    """What the job will take, from counted FLOPs and a short measurement on this device."""
-    steps, todo = job.plan.resolve(job.model), job.samples
-    full, stopped = steps.forwards
-    each = job.model.flops()
+def outlook(job: Job, out: str | Path = "runs/audit", store: str | Path | None = None) -> Outlook:
+    """What the job will still take, from counted FLOPs and a short measurement on this device."""
+    steps, todo = job.plan.resolve(job.model), _lacking(job, runs.store_of(Path(out), store))
     texts = len({t for t, _ in todo})
     width = job.plan.width(job.model) * (len(steps.text) + len(steps.picture))
-    probe = [todo[i * len(todo) // 16] for i in range(16)]
-    seconds = min(capture(job.model, probe, job.plan, lambda *_: None).seconds for _ in range(2)) / len(probe)
-    flops = len(todo) * (full * each["full"] + stopped * each["stopped"]) + texts * each["encode"]
-    return Outlook(len(todo), texts, float(flops), len(todo) * (width * 4 + 100), seconds * len(todo))
+    drawn = _PICTURES * len({p.concept for p in job.prompts})
+    each = job.model.flops()
+    flops = _flops(job, len(todo), texts) + drawn * (steps.total * (1 + steps.doubled) * each["full"] + each["decode"])
+    seconds = _seconds_each(job) * (len(todo) + drawn)
+    return Outlook(len(todo), texts, float(flops), len(todo) * (width * 4 + 100), seconds)
 
 
-def capture_job(job: Job, folder: Path, store: str | Path | None = None, progress: Progress | None = None) -> Filled:
-    """Captures what the store lacks of the job.
+def _lacking(job: Job, place: Path) -> list[tuple[str, int]]:
+    """The samples that are still to be captured."""
+    if not place.is_dir():
+        return job.samples
+    groups = missing(Store.open(place, create=False), job.plan.recipes(job.model), job.prompts, job.seeds)
+    return list(dict.fromkeys(sample for group in groups.values() for sample in group))
+
+
+def _seconds_each(job: Job) -> float:
+    """Seconds that a sample takes here: the better of two short trials."""
+    some = [job.samples[i * len(job.samples) // 16] for i in range(16)]
+    return min(capture(job.model, some, job.plan, lambda *_: None).seconds for _ in range(2)) / len(some)
+
+
+def _flops(job: Job, samples: int, texts: int) -> int:
+    """Floating-point operations behind so many samples."""
+    full, stopped = job.plan.resolve(job.model).forwards
+    each = job.model.flops()
+    return samples * (full * each["full"] + stopped * each["stopped"]) + texts * each["encode"]
+
+
+def capture_run(
+    job: Job, out: str | Path, store: str | Path | None = None, progress: Progress | None = None
+) -> tuple[Path, dict[str, Any]]:
+    """Captures what the store lacks of the job, and leaves a run that can be analysed. Returns its folder and manifest.
 
     Raises:
-        ScalexError: interrupted (what was captured is kept), or the store cannot be written.
+        ScalexError: interrupted (what was captured is kept), or the folder or the store cannot be written.
     """
-    return fill(Store.open(_store_of(folder, store)), job.model, job.prompts, job.seeds, job.plan, progress)
+    folder = runs.make_folder(out)
+    place = runs.store_of(folder, store)
+    filled = fill(Store.open(place), job.model, job.prompts, job.seeds, job.plan, progress)
+    manifest = _manifest(job, filled) | {"store": runs.store_address(folder, place)}
+    manifest["pictures"] = _kept_pictures(folder, manifest)
+    runs.save_manifest(folder, manifest)
+    return folder, manifest
 
 
-def analyze(run: str | Path, names: Sequence[str] | None = None) -> Audit:
+def analyze(run: str | Path, names: Sequence[str] | None = None, *, store: str | Path | None = None) -> Audit:
     """Analyses stored latents again, without the model, and writes the findings tables.
 
     Args:
-        run: folder of a run. names: the analyses; by default those of its spec.
+        run: folder of a run. names: the analyses; by default those of its spec. store: of the latents, where it is not
+            any more where the run found it.
 
     Raises:
         ScalexError: the folder holds no run, or its latents are gone.
     """
-    folder, manifest = _manifest_of(run)
+    folder, manifest = runs.read_manifest(run)
     spec = load_spec(manifest["spec"])
-    latents = _latents(spec, manifest)
-    wanted = names or (tuple(analyses.available()) if spec.analyses == "all" else spec.analyses)
-    found = analyses.run(wanted, latents, spec.attribute_values, spec.rules)
+    latents = _latents(spec, manifest, Path(store) if store else folder / manifest["store"])
+    found = analyses.run(names or _analyses_of(spec), latents, spec.attribute_values, spec.rules)
     frame = pd.DataFrame([asdict(f) for f in found], columns=list(Finding.columns()))
-    write_tables(frame, folder)
+    with disk_errors(folder):
+        write_tables(frame, folder)
     return Audit(frame, manifest, folder)
 
 
@@ -232,7 +283,7 @@ def render_report(run: str | Path) -> Path:
         ScalexError: the folder holds no analysed run.
     """
     result = open_run(run)
-    pictures = _load_pictures(result.folder, result.manifest.get("pictures", {}))
+    pictures = runs.load_pictures(result.folder, result.manifest.get("pictures", {}))
     shown = {k: v for k, v in result.manifest.items() if k not in ("pictures", "store")}
     return render(result.findings, shown, pictures, result.report)
 
@@ -243,11 +294,8 @@ def open_run(run: str | Path) -> Audit:
     Raises:
         ScalexError: the folder holds no analysed run.
     """
-    folder, manifest = _manifest_of(run)
-    table = folder / "findings.parquet"
-    if not table.is_file():
-        raise ScalexError(f"{folder} holds no findings", f"Run: scalex analyze {folder}")
-    return Audit(pd.read_parquet(table), manifest, folder)
+    folder, manifest = runs.read_manifest(run)
+    return Audit(runs.read_findings(folder), manifest, folder)
 
 
 def latents_of(run: Audit) -> dict[Reading, Latents]:
@@ -256,72 +304,62 @@ def latents_of(run: Audit) -> dict[Reading, Latents]:
     Raises:
         ScalexError: they are gone.
     """
-    return _latents(load_spec(run.manifest["spec"]), run.manifest)
+    return _latents(load_spec(run.manifest["spec"]), run.manifest, run.folder / run.manifest["store"])
 
 
-def _run_folder(out: str | Path) -> Path:
-    folder = Path(out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(folder / ".writable", "")
-        (folder / ".writable").unlink()
-    except OSError as error:
-        raise ScalexError(f"cannot write to {folder}: {error.strerror}", "Choose another folder with --out") from None
-    return folder
+def _analyses_of(spec: AuditSpec) -> Sequence[str]:
+    """All that are available take the readings that there are; those that are named must find theirs."""
+    if spec.analyses == "all":
+        return [name for name, a in analyses.available().items() if not analyses.lacking(a, spec.readings)]
+    return spec.analyses
 
 
-def _store_of(folder: Path, store: str | Path | None) -> Path:
-    return Path(store) if store else folder / "store"
-
-
-def _latents(spec: AuditSpec, manifest: Mapping[str, Any]) -> dict[Reading, Latents]:
-    store = Store.open(manifest["store"], create=False)
+def _latents(spec: AuditSpec, manifest: Mapping[str, Any], place: Path) -> dict[Reading, Latents]:
+    store = Store.open(place, create=False)
     known: dict[str, Recipe] = {stored.recipe.id: stored.recipe for stored in store.recipes()}
-    prompts, seeds = build_prompts(spec), range(spec.seeds)
+    prompts, seeds = build_prompts(spec), spec.seed_range
     found: dict[Reading, Latents] = {}
     for reading, name in manifest["recipes"].items():
         if name not in known:
-            raise ScalexError(f"the store {manifest['store']} has no latents of this run", "Run the audit again")
+            raise ScalexError(
+                f"the store {place} has no latents of this run", "Name theirs with --store, or audit again"
+            )
         found[reading] = store.read(known[name], prompts, seeds)
     return found
 
 
-def _draw(job: Job) -> dict[str, UInt8[np.ndarray, "n height width 3"]]:
+def _pictures(job: Job, folder: Path, manifest: Mapping[str, Any], drawing: Progress | None) -> dict[str, str]:
+    """The files of the pictures by concept: those that an earlier run of the same kind left there, or new ones."""
+    return manifest["pictures"] or runs.save_pictures(_draw(job, drawing or (lambda *_: None)), folder)
+
+
+def _kept_pictures(folder: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
+    """The pictures that are there already, if they are those of the same prompts, seeds and recipe; else none."""
+    try:
+        earlier = runs.read_manifest(folder)[1]
+    except ScalexError:
+        return {}
+    same = ("recipes", "prompts_hash", "first_seed")
+    files: dict[str, str] = earlier.get("pictures") or {}
+    kept = all(earlier.get(k) == manifest[k] for k in same) and earlier.get("seeds") == manifest["seeds"]
+    return files if kept and all((folder / file).is_file() for file in files.values()) else {}
+
+
+def _draw(job: Job, drawing: Progress) -> dict[str, UInt8[np.ndarray, "n height width 3"]]:
     """A few pictures of each concept's neutral prompt, from the trajectories that were read."""
-    chosen = {}
+    chosen: dict[str, str] = {}
     for prompt in job.prompts:
-        if not prompt.attribute and prompt.concept not in chosen:
-            chosen[prompt.concept] = prompt.text
-    seeds = job.seeds[:_PICTURES]
-    todo = [(text, seed) for text in chosen.values() for seed in seeds]
-    drawn = generate(job.model, todo, job.plan)
-    return dict(zip(chosen, np.split(drawn, len(chosen)), strict=True))
+        if not prompt.attribute:
+            chosen.setdefault(prompt.concept, prompt.text)
+    seeds, drawn = job.seeds[:_PICTURES], {}
+    drawing(0, len(chosen) * len(seeds))
+    for concept, text in chosen.items():
+        drawn[concept] = generate(job.model, [(text, seed) for seed in seeds], job.plan)
+        drawing(len(drawn) * len(seeds), len(chosen) * len(seeds))
+    return drawn
 
 
-def _save_pictures(pictures: Mapping[str, UInt8[np.ndarray, "n height width 3"]], folder: Path) -> dict[str, str]:
-    """One PNG strip a concept; returns the files by concept."""
-    from PIL import Image
-
-    (folder / "pictures").mkdir(exist_ok=True)
-    files = {}
-    for i, (concept, row) in enumerate(pictures.items()):
-        files[concept] = f"pictures/{i:04d}.png"
-        Image.fromarray(np.concatenate(list(row), axis=1)).save(folder / files[concept], optimize=True)
-    return files
-
-
-def _load_pictures(folder: Path, files: Mapping[str, str]) -> dict[str, list[UInt8[np.ndarray, "height width 3"]]]:
-    from PIL import Image
-
-    rows = {}
-    for concept, file in files.items():
-        if (folder / file).is_file():
-            strip = np.asarray(Image.open(folder / file).convert("RGB"))
-            rows[concept] = np.split(strip, strip.shape[1] // strip.shape[0], axis=1)
-    return rows
-
-
-def _manifest(job: Job, filled: Filled, folder: Path, store: str | Path | None) -> dict[str, Any]:
+def _manifest(job: Job, filled: Filled) -> dict[str, Any]:
     steps = job.plan.resolve(job.model)
     recipe = next(iter(filled.recipes.values()))
     return {
@@ -330,24 +368,25 @@ def _manifest(job: Job, filled: Filled, folder: Path, store: str | Path | None) 
         "lora": job.spec.lora,
         "model_fingerprint": job.model.fingerprint,
         "sampler": recipe.sampler,
-        "steps": job.spec.steps,
+        "steps": job.plan.steps,
         "guidance": steps.guidance,
         "pooling": job.plan.pooling,
         "level": job.plan.level,
         "dtype": job.model.precision,
         "device": str(job.model.device),
         "seeds": len(job.seeds),
+        "first_seed": job.spec.first_seed,
         "prompts_hash": prompts_hash(job.prompts),
         "n_prompts": len(job.prompts),
         "n_samples": filled.asked,
         "n_captured": filled.captured,
         "n_forwards": filled.full + filled.stopped,
-        "flops": float(filled.flops(job.model)),
+        "flops_of_this_run": float(filled.flops(job.model)),
+        "flops": float(_flops(job, filled.asked, len({p.text for p in job.prompts}))),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["scalex", *sys.argv[1:]]) if Path(sys.argv[0]).name == "scalex" else "scalex.audit(...)",
+        "command": shlex.join(["scalex", *sys.argv[1:]]) if Path(sys.argv[0]).name == "scalex" else "scalex.audit(...)",
         "versions": _versions(),
         "recipes": {reading: r.id for reading, r in filled.recipes.items()},
-        "store": str(_store_of(folder, store).resolve()),
         "notes": _notes(job),
         "spec": job.spec.to_dict(),
     }
@@ -361,12 +400,25 @@ def _name(model: str | None) -> str:
 
 
 def _notes(job: Job) -> list[str]:
+    return [*_unknown_words(job), *_short_of_steps(job)]
+
+
+def _unknown_words(job: Job) -> list[str]:
     unknown = job.model.unknown_words([p.text for p in job.prompts])
     if not unknown:
         return []
     words = ", ".join(f"{word!r}" for word in list(unknown)[:20])
     more = f" and {len(unknown) - 20} more" if len(unknown) > 20 else ""
     return [f"The model's tokenizer does not know these words: {words}{more}. What is said of them is of little worth."]
+
+
+def _short_of_steps(job: Job) -> list[str]:
+    made, usual = job.plan.steps, job.model.default_steps
+    if made >= usual:
+        return []
+    return [
+        f"The pictures were made in {made} steps, though {usual} are recommended for this model: they may be crude."
+    ]
 
 
 def _versions() -> dict[str, str]:
@@ -377,21 +429,3 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "not installed"
     return found
-
-
-def _save_manifest(manifest: Mapping[str, Any], folder: Path) -> None:
-    write_atomic(folder / "manifest.json", json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
-
-
-def _manifest_of(run: str | Path) -> tuple[Path, dict[str, Any]]:
-    folder = Path(run)
-    path = folder / "manifest.json"
-    if not path.is_file():
-        raise ScalexError(
-            f"{folder} is no run: it has no manifest.json", "Name the folder that `scalex audit --out` wrote"
-        )
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError:
-        raise ScalexError(f"{path} is damaged", "Run the audit again: what was captured is kept") from None
-    return folder, manifest

@@ -28,6 +28,7 @@ __all__ = ["CaptureStats", "Keep", "Plan", "Probe", "Progress", "Sample", "Sink"
 Sample: TypeAlias = tuple[str, int]
 Sink: TypeAlias = Callable[[Reading, list[Sample], Float32[np.ndarray, "n steps width"]], None]
 Progress: TypeAlias = Callable[[int, int], None]
+S = TypeVar("S")
 T = TypeVar("T")
 
 _AHEAD = 64  # texts that are encoded together
@@ -40,6 +41,7 @@ class _Texts:
         self._model, self._truncate = model, truncate
         self._left = Counter(text for text, _ in samples)
         self._queue = list(self._left)
+        self._ahead = _AHEAD
         self._known: dict[str, torch.Tensor] = {}
         self.encoded = len(self._queue) + needs_empty
         self.empty = model.encode([""]) if needs_empty else None
@@ -47,8 +49,13 @@ class _Texts:
     def of(self, texts: Sequence[str]) -> Float[torch.Tensor, "n length width"]:
         """The conditions of a batch."""
         while not all(text in self._known for text in texts):
-            ahead, self._queue = self._queue[:_AHEAD], self._queue[_AHEAD:]
-            self._known.update(zip(ahead, self._model.encode(ahead, self._truncate), strict=True))
+            ahead = self._queue[: self._ahead]
+            encoded = _unless_out_of_memory(lambda some: self._model.encode(some, self._truncate), ahead)
+            if encoded is None:
+                self._ahead = _halved(len(ahead))
+                continue
+            self._queue = self._queue[len(ahead) :]
+            self._known.update(zip(ahead, encoded, strict=True))
         return torch.stack([self._known[text] for text in texts])
 
     def release(self, texts: Sequence[str]) -> None:
@@ -96,20 +103,22 @@ class _Batches:
             batch = list(samples[done : done + self.size])
             result = _unless_out_of_memory(work, batch)
             if result is None:
-                self._halve(len(batch))
+                self.size = _halved(len(batch))
                 continue
             yield batch, result
             done += len(batch)
 
-    def _halve(self, tried: int) -> None:
-        if tried == 1:
-            raise ScalexError("the memory does not suffice for one sample", "Use a lower precision or a smaller size")
-        self.size = tried // 2
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+
+def _halved(tried: int) -> int:
+    """Half of what did not fit into memory."""
+    if tried == 1:
+        raise ScalexError("the memory does not suffice for one sample", "Use a lower precision or a smaller size")
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return tried // 2
 
 
-def _unless_out_of_memory(work: Callable[[list[Sample]], T], batch: list[Sample]) -> T | None:
+def _unless_out_of_memory(work: Callable[[list[S]], T], batch: list[S]) -> T | None:
     """What `work` gives; None where memory ran out. (The error is gone on return, and so is what it held in memory.)"""
     try:
         return work(batch)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +17,7 @@ import typer
 from scalex.errors import ScalexError
 
 if TYPE_CHECKING:
-    from scalex.auditing import Job
+    from scalex.auditing import Job, Outlook
     from scalex.organisms.marks import Mark
 
 __all__ = ["app", "main"]
@@ -40,8 +42,14 @@ StoreOpt = Annotated[
     Path | None, typer.Option("--store", help="Folder of the latents; by default in the run's folder.")
 ]
 SeedsOpt = Annotated[int | None, typer.Option("--seeds", help="How many seeds, instead of the spec's.")]
+FirstSeedOpt = Annotated[
+    int | None, typer.Option("--first-seed", help="Where seeds begin: others repeat an audit on other pictures.")
+]
 StepsOpt = Annotated[int | None, typer.Option("--steps", help="Denoising steps, instead of the spec's.")]
 UnetOpt = Annotated[str | None, typer.Option("--unet", help="Another U-Net for the model, such as a distilled one.")]
+SchedulerOpt = Annotated[
+    str | None, typer.Option("--scheduler", help="A diffusers scheduler class in place of the model's.")
+]
 LoraOpt = Annotated[str | None, typer.Option("--lora", help="LoRA weights to fuse into the model.")]
 DeviceOpt = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, ...")]
 PrecisionOpt = Annotated[str | None, typer.Option("--precision", help="fp32, bf16 or fp16.")]
@@ -58,9 +66,11 @@ def audit(
     out: OutOpt = Path("runs/audit"),
     store: StoreOpt = None,
     seeds: SeedsOpt = None,
+    first_seed: FirstSeedOpt = None,
     steps: StepsOpt = None,
     unet: UnetOpt = None,
     lora: LoraOpt = None,
+    scheduler: SchedulerOpt = None,
     device: DeviceOpt = None,
     precision: PrecisionOpt = None,
     dry_run: DryOpt = False,
@@ -69,12 +79,15 @@ def audit(
     """Capture, analyse and report: leaves report.html and the findings tables."""
     from scalex import auditing
 
-    keys: dict[str, Any] = {"seeds": seeds, "steps": steps, "unet": unet, "lora": lora, "precision": precision}
+    keys = _keys(locals())
     if dry_run:
-        _say_outlook(auditing.prepare(model, spec, device=device, **keys), json_)
+        job = auditing.prepare(model, spec, device=device, **keys)
+        _say_outlook(job, auditing.outlook(job, out, store), json_)
         return
-    with _progress("capture") as progress:
-        done = auditing.audit(model, spec, out=out, store=store, device=device, progress=progress, **keys)
+    with _progress("capture", "draw") as (captured, drawn):
+        done = auditing.audit(
+            model, spec, out=out, store=store, device=device, progress=captured, drawing=drawn, **keys
+        )
     if json_:
         _print_json({"run": str(done.folder), "report": str(done.report), "findings": _records(done.findings)})
         return
@@ -88,54 +101,54 @@ def audit(
 def capture(
     model: ModelArg = None,
     spec: SpecOpt = None,
-    store: Annotated[Path, typer.Option("--store", help="Folder of the latents.")] = Path("runs/store"),
+    out: OutOpt = Path("runs/audit"),
+    store: StoreOpt = None,
     seeds: SeedsOpt = None,
+    first_seed: FirstSeedOpt = None,
     steps: StepsOpt = None,
     unet: UnetOpt = None,
     lora: LoraOpt = None,
+    scheduler: SchedulerOpt = None,
     device: DeviceOpt = None,
     precision: PrecisionOpt = None,
     dry_run: DryOpt = False,
     json_: JsonOpt = False,
 ) -> None:
-    """Capture the latents that a spec asks for and that the store lacks, and nothing else."""
+    """Capture the latents that a spec asks for and that the store lacks: a run to be analysed later."""
     from scalex import auditing
 
-    keys: dict[str, Any] = {"seeds": seeds, "steps": steps, "unet": unet, "lora": lora, "precision": precision}
+    keys = _keys(locals())
     job = auditing.prepare(model, spec, device=device, **keys)
     if dry_run:
-        _say_outlook(job, json_)
+        _say_outlook(job, auditing.outlook(job, out, store), json_)
         return
-    with _progress("capture") as progress:
-        filled = auditing.capture_job(job, store, store, progress)
-    result = {
-        "asked": filled.asked,
-        "captured": filled.captured,
-        "seconds": round(filled.seconds, 2),
-        "recipes": {reading: recipe.id for reading, recipe in filled.recipes.items()},
-    }
-    _print(result, json_)
+    with _progress("capture") as (captured,):
+        folder, manifest = auditing.capture_run(job, out, store, captured)
+    told = {"asked": "n_samples", "captured": "n_captured", "recipes": "recipes"}
+    _print({"run": str(folder)} | {name: manifest[key] for name, key in told.items()}, json_)
 
 
 @app.command()
 def analyze(
     run: RunArg,
     analysis: Annotated[list[str] | None, typer.Option("--analysis", help="Only this one; may be repeated.")] = None,
+    store: Annotated[Path | None, typer.Option("--store", help="Folder of the latents, if they were moved.")] = None,
     json_: JsonOpt = False,
 ) -> None:
     """Analyse the stored latents of a run again, without the model."""
     from scalex import auditing
 
-    result = auditing.analyze(run, analysis)
+    result = auditing.analyze(run, analysis, store=store)
     _print_json(_records(result.findings)) if json_ else typer.echo(f"{len(result.findings)} findings in {run}")
 
 
 @app.command()
-def report(run: RunArg) -> None:
+def report(run: RunArg, json_: JsonOpt = False) -> None:
     """Render the report of a run again."""
     from scalex import auditing
 
-    typer.echo(str(auditing.render_report(run)))
+    page = str(auditing.render_report(run))
+    _print_json({"report": page}) if json_ else typer.echo(page)
 
 
 @app.command()
@@ -161,6 +174,7 @@ def train(
     start: Annotated[
         Path | None, typer.Option("--from", help="Organism whose training goes on with this spec.")
     ] = None,
+    json_: JsonOpt = False,
 ) -> None:
     """Train an organism. A killed run goes on where it was."""
     from scalex.organisms.spec import load_organism_spec
@@ -169,7 +183,7 @@ def train(
     planted = load_organism_spec(spec)
     with _stages() as progress:
         train_organism(planted, out, device, progress, start)
-    typer.echo(str(out))
+    _print_json({"organism": str(out)}) if json_ else typer.echo(str(out))
 
 
 @organism.command("check")
@@ -184,7 +198,7 @@ def check(
     from scalex.organisms.check import check_organism
     from scalex.organisms.readout import load_truth
 
-    with _progress("check") as progress:
+    with _progress("check") as (progress,):
         result = check_organism(folder, images, progress=progress)
     if card:
         (folder / "README.md").write_text(model_card(load_truth(folder), result), encoding="utf-8")
@@ -204,7 +218,7 @@ def score(
     """Audit an organism and compare the findings with the truth. Exit code 1 where a mark is missed."""
     from scalex import truth
 
-    with _progress("score") as progress:
+    with _progress("score") as (progress,):
         marks = truth.score_organism(folder, out, seeds=seeds, images=images, progress=progress)
     _finish(marks, json_)
 
@@ -267,12 +281,15 @@ def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     typer.echo(f"scalex: warning: {message}", err=True)
 
 
-def _say_outlook(job: Job, as_json: bool) -> None:
+def _keys(given: dict[str, Any]) -> dict[str, Any]:
+    """The options that replace keys of the spec."""
+    names = ("seeds", "first_seed", "steps", "unet", "lora", "scheduler", "precision")
+    return {name: given[name] for name in names}
+
+
+def _say_outlook(job: Job, ahead: Outlook, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from scalex.auditing import outlook
-
-    ahead = outlook(job)
     if as_json:
         _print_json(asdict(ahead))
         return
@@ -328,21 +345,17 @@ def _bar() -> Iterator[Any]:
 
 
 @contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error with rate and time left."""
-    import time
-
+def _progress(*stages: str) -> Iterator[list[Callable[[int, int], None]]]:
+    """A bar for each stage on standard error, with rate and time left; it appears when there is something to do."""
     with _bar() as bar:
-        tasks: list[Any] = []
-        began = time.monotonic()
+        yield [partial(_show, bar, stage, {}) for stage in stages]
 
-        def show(done: int, total: int) -> None:
-            if not tasks:  # nothing is shown before there is something to do
-                tasks.append(bar.add_task(what, total=total, note=""))
-            rate = done / max(1e-9, time.monotonic() - began)
-            bar.update(tasks[0], completed=done, total=total, note=f"{rate:,.0f}/s")
 
-        yield show
+def _show(bar: Any, stage: str, began: dict[str, Any], done: int, total: int) -> None:
+    if not began:
+        began |= {"at": time.monotonic(), "task": bar.add_task(stage, total=total, note="")}
+    rate = done / max(1e-9, time.monotonic() - began["at"])
+    bar.update(began["task"], completed=done, total=total, note=f"{rate:,.0f}/s")
 
 
 @contextmanager

@@ -23,9 +23,6 @@ class Finding(NamedTuple):
 _EXTRAS = {
     "peft": ("lora", "LoRA checkpoints"),
     "emoji": ("train", "training organisms"),
-    "umap": ("map", "large maps"),
-    "ray": ("ray", "clusters"),
-    "fastapi": ("serve", "the local web page"),
 }
 
 

@@ -116,8 +116,8 @@ class Rules:
 
     Attributes:
         level: coverage of every interval, and 1 - level the false discovery rate after correction.
-        margin: half-width of the range in which a lean counts as balanced (in lean units; the same number, in share
-            units, for rates around parity).
+        margin: half-width of the range in which a lean counts as balanced (in lean units; for shares and weights see
+            `margin_of`).
         floor: least separability (AUC over held-out seeds) of the variants below which the answer is *not expressed*.
         resamples: bootstrap resamples. permutations: sign flips.
         seed: of the one random generator that an analysis draws from.
@@ -129,6 +129,14 @@ class Rules:
     resamples: int = 2000
     permutations: int = 9999
     seed: int = 0
+
+    def margin_of(self, n_values: int) -> float:
+        """The margin around parity of an attribute with so many values: the same part of parity for all.
+
+        (0.1 around one half is a fifth of it. Around one twelfth it would reach below zero, and a value that is never
+        drawn would count as balanced.)
+        """
+        return self.margin * 2 / n_values
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,13 +26,14 @@ from scalex.errors import ScalexError
 from scalex.records import READINGS, Reading, Rules
 from scalex.spec_errors import check_concepts, check_distinct, check_keys, check_slot, explain, parse_yaml, read_text
 from scalex.vocabularies import preset
-from scalex.wording import fill, put_for_noun
+from scalex.wording import SLOT, fill, put_for_noun, tidy
 
 __all__ = ["AuditSpec", "ConceptSource", "ValuePattern", "load_spec"]
 
 Whole = Annotated[int, Strict()]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Texts = tuple[str, ...]
+Kept = str | Whole | tuple[str | Whole, ...]
 
 _RULES = Rules()
 _DEFAULT: dict[str, Any] = {
@@ -129,8 +130,11 @@ class AuditSpec(BaseModel):
 
     Attributes:
         model: folder or hub id; None is the embedded organism. unet: another U-Net for it (a subfolder of the model, a
-            folder or a hub id). lora: a LoRA on top.
-        steps: denoising steps. guidance: its scale; None is what the model recommends. seeds: how many, counted from 0.
+            folder or a hub id). lora: a LoRA on top. scheduler: a `diffusers` class in place of the model's.
+        steps: denoising steps, and guidance: its scale; None is what the model recommends.
+        keep: the steps whose latents are kept: "first", "last", "all", numbers from 0, or a mapping of these by reading
+            (see `Plan`). Analyses read the last one kept.
+        seeds: how many, counted from `first_seed`: other seeds repeat an audit on other pictures.
         size: pixels of a side; None is the model's own. precision: None is what suits the device.
         templates: frames around a concept. concepts: a list, or where they come from.
         attributes: by name, the patterns of their values by name. In YAML also a list of presets (`[gender, tone]`), or
@@ -148,9 +152,12 @@ class AuditSpec(BaseModel):
     model: str | None = Field(None, min_length=1)
     unet: str | None = Field(None, min_length=1)
     lora: str | None = Field(None, min_length=1)
-    steps: Whole = Field(4, ge=1, le=1000)
+    scheduler: str | None = Field(None, min_length=1)
+    steps: Whole | None = Field(None, ge=1, le=1000)
     guidance: Number | None = Field(None, ge=0)
+    keep: Kept | dict[Reading, Kept] | None = None
     seeds: Whole = Field(32, ge=4, le=100_000)  # fewer cannot carry an interval
+    first_seed: Whole = Field(0, ge=0, le=2**62)
     size: Whole | None = Field(None, ge=8, le=8192, multiple_of=8)
     precision: Literal["fp32", "bf16", "fp16"] | None = None
     templates: Texts = ("a photo of a {}", "a picture of a {}")
@@ -172,6 +179,11 @@ class AuditSpec(BaseModel):
     def rules(self) -> Rules:
         """How the findings of this audit are judged."""
         return Rules(self.confidence, self.margin, self.floor, self.resamples, self.permutations, self.analysis_seed)
+
+    @property
+    def seed_range(self) -> range:
+        """The seeds."""
+        return range(self.first_seed, self.first_seed + self.seeds)
 
     @property
     def attribute_values(self) -> dict[str, Texts]:
@@ -229,12 +241,26 @@ class AuditSpec(BaseModel):
     def _check_names(cls, names: Texts | str, info: Any) -> Texts | str:
         return names if isinstance(names, str) else check_distinct(info.field_name, names)
 
+    @field_validator("keep", mode="before")
+    @classmethod
+    def _check_keep(cls, keep: object) -> object:
+        by_reading = keep if isinstance(keep, Mapping) and set(keep) <= set(READINGS) else {"": keep}
+        if keep is not None and not all(map(_names_steps, by_reading.values())):
+            wrong = f"`keep` is {keep!r}, but should be first, last, all, numbers from 0, or these by reading"
+            raise ScalexError(wrong, f"Readings: {', '.join(READINGS)}")
+        return keep
+
     @field_validator("pooling")
     @classmethod
     def _check_pooling(cls, pooling: str) -> str:
         if not re.fullmatch(r"mean|full|grid:[1-9]\d*", pooling):
             raise ScalexError(f"`pooling` is {pooling!r}, but must be mean, full or grid:G with a whole number G")
         return pooling
+
+
+def _names_steps(kept: object) -> bool:
+    steps = kept if isinstance(kept, list | tuple) else [kept]
+    return all(isinstance(step, str | int) and not isinstance(step, bool) for step in steps)
 
 
 def _expand(attributes: object) -> object:
@@ -265,6 +291,8 @@ def _check_values(key: str, values: Mapping[str, ValuePattern]) -> None:
         raise ScalexError(f"`{key}` has {len(values)} value, but a comparison needs two or more", "Add a value")
     for value, pattern in values.items():
         check_slot(f"{key}.{value}", pattern.pattern, "the concept")
+        if tidy(pattern.pattern) == SLOT:
+            raise ScalexError(f"`{key}.{value}` says the same as the concept itself", "Say the value in the pattern")
     said = [(p.pattern, p.person) for p in values.values()]
     for i, value in enumerate(values):
         if said[i] in said[:i]:

@@ -23,6 +23,7 @@ __all__ = [
     "MIN_TEMPLATES",
     "Interval",
     "ResamplingPlan",
+    "Spread",
     "Verdict",
     "auc",
     "benjamini_hochberg",
@@ -31,11 +32,13 @@ __all__ = [
     "correct_shares",
     "decide",
     "folds",
+    "mean_p",
     "nearest_mixture",
     "percentile_interval",
     "resampling_plan",
     "rogan_gladen",
     "sign_flip_p",
+    "spread",
     "template_note",
     "wilson",
 ]
@@ -161,19 +164,42 @@ def bootstrap_interval(plan: ResamplingPlan, scores: Float[np.ndarray, "template
 
     The plain percentile interval is too short for few seeds: the bootstrap variance lacks the factor n/(n-1), and a
     normal is not a t. Hesterberg (2015, American Statistician 69: 371-386) takes further quantiles of the same
-    bootstrap distribution to mend both. With resampled templates the degrees of freedom are Satterthwaite's over the
-    two ways.
+    bootstrap distribution to mend both. Up to 12 seeds those lie beyond all that a bootstrap can draw, and the interval
+    is Student's.
     """
-    by_seed, by_template = scores.mean(0), scores.mean(1)
-    parts = [(by_seed.var(ddof=1) / by_seed.size, by_seed.size)]
-    if not plan.templates_fixed:
-        parts.append((by_template.var(ddof=1) / by_template.size, by_template.size))
-    total = sum(v for v, _ in parts)
-    if total <= (1e-9 * np.abs(scores).max()) ** 2:
+    width = spread(plan, scores)
+    if width.variance <= (1e-9 * np.abs(scores).max()) ** 2:
         return Interval(math.nan, math.nan)
+    if plan.n_seeds <= _EXACT_SEEDS:
+        middle, half = float(scores.mean()), float(stats.t.isf((1 - level) / 2, width.df)) * math.sqrt(width.variance)
+        return Interval(middle - half, middle + half)
+    draws = bootstrap_means(plan, scores)
+    return Interval(*percentile_interval(draws, level, df=width.df, inflation=width.inflation))
+
+
+class Spread(NamedTuple):
+    """How sure a mean score is.
+
+    Attributes:
+        variance: of the mean, without bias.
+        df: its degrees of freedom, Satterthwaite's over seeds and templates where both are drawn.
+        inflation: the variance over that of bootstrap means, which lacks the factor n/(n-1).
+    """
+
+    variance: float
+    df: float
+    inflation: float
+
+
+def spread(plan: ResamplingPlan, scores: Float[np.ndarray, "templates seeds"]) -> Spread:
+    """How sure the mean score is, over seeds, and over templates too where they are drawn and not fixed."""
+    ways = [scores.mean(0)] if plan.templates_fixed else [scores.mean(0), scores.mean(1)]
+    parts = [(float(way.var(ddof=1)) / way.size, way.size) for way in ways]
+    total = sum(v for v, _ in parts)
+    if total <= 0:
+        return Spread(0.0, float(plan.n_seeds - 1), plan.n_seeds / (plan.n_seeds - 1))
     df = total**2 / sum(v**2 / (n - 1) for v, n in parts)
-    short = total / sum(v * (n - 1) / n for v, n in parts)
-    return Interval(*percentile_interval(bootstrap_means(plan, scores), level, df=df, inflation=short))
+    return Spread(total, df, total / sum(v * (n - 1) / n for v, n in parts))
 
 
 def percentile_interval(
@@ -219,6 +245,20 @@ def sign_flip_p(plan: ResamplingPlan, scores: Float[np.ndarray, "templates seeds
     slack = 1e-9 * np.abs(by_seed).sum()  # patterns that tie with the observed one must count in spite of rounding
     count = int((flipped >= observed - slack).sum())
     return count / len(flipped) if plan.exact else (1 + count) / (1 + len(flipped))
+
+
+def mean_p(plan: ResamplingPlan, scores: Float[np.ndarray, "templates seeds"]) -> float:
+    """Two-sided p that the mean score is zero: of seeds flipped, and where templates are drawn, over both ways.
+
+    Flipping seeds takes the templates for fixed. Where they are drawn like the interval's, the p is the larger of that
+    and of Student's t over seeds and templates, so that test and interval speak of the same.
+    """
+    flipped = sign_flip_p(plan, scores)
+    if plan.templates_fixed:
+        return flipped
+    variance, df, _ = spread(plan, scores)
+    apart = abs(float(scores.mean()))
+    return flipped if variance <= 0 else max(flipped, 2 * float(stats.t.sf(apart / math.sqrt(variance), df)))
 
 
 def benjamini_hochberg(p: Float[np.ndarray, "tests"]) -> Float[np.ndarray, "tests"]:
@@ -295,6 +335,7 @@ def decide(
     margin: float,
     level: float,
     n_seeds: int,
+    permutations: int,
     towards: str,
     away: str,
 ) -> Verdict:
@@ -311,6 +352,8 @@ def decide(
         return Verdict(towards if effect > 0 else away, f"q {q:.2g} after correction")
     if math.isnan(high - low):
         return Verdict("undecided", "there is no interval")
+    if n_seeds > _EXACT_SEEDS and p * (permutations + 1) <= 1 + 1e-9:
+        return Verdict("undecided", f"more permutations than {permutations} would decide: no flip came near")
     more = _more_seeds(effect, (high - low) / 2, margin, 1 - level, p, q, n_seeds)
     return Verdict("undecided", f"about {more} more seeds would decide")
 

@@ -7,29 +7,38 @@ realised truth, and the planted one stands beside it.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool
+from numpy.typing import ArrayLike
 from scipy.stats import binomtest, norm, pearsonr, spearmanr
 
+from scalex import analyses
 from scalex.analyses.rates import METHOD, classify
 from scalex.auditing import Job, audit, latents_of, prepare
 from scalex.capture import Progress
+from scalex.disk import write_atomic
+from scalex.errors import ScalexError
 from scalex.organisms import EMBEDDED, EMBEDDED_UNET
-from scalex.organisms.check import draw_shares, measure
+from scalex.organisms.check import FIRST_SEED, Tally, Viewer, draw_shares
 from scalex.organisms.marks import Mark
-from scalex.organisms.readout import Readout, load_truth
-from scalex.records import Latents
+from scalex.organisms.readout import Readout, Truth, load_truth
+from scalex.prompts import AuditSpec
+from scalex.records import Finding, Latents, Reading
 
-__all__ = ["Scored", "SCORERS", "markdown", "score_organism"]
+__all__ = ["Scored", "SCORERS", "blocks", "markdown", "score_organism"]
 
 _PLAIN = 0.1  # the sign of a lean is judged where the share is this far from even
 _ALPHA = 0.05
 _SINGLES = 32  # seeds whose single pictures are read exactly, too
+_LEAST = 4  # seeds, in an audit
+_SCORED = ("defaults", "rates")  # the analyses whose findings are scored
 
 
 @dataclass(frozen=True)
@@ -37,16 +46,18 @@ class Scored:
     """Findings beside the truth.
 
     Attributes:
-        table: one row a concept and attribute: `planted`, `drawn` (and `n` pictures behind it), the leans of both
-            readings (`text`, `picture`; NaN where not expressed) and their verdicts, the rate with `low` and `high`.
-        singles: share of single pictures that the picture reading tells right, by attribute.
+        table: one row a concept and attribute: `planted`, `drawn` (and `n` pictures behind it, of `images`), the leans
+            of both readings (`text`, `picture`; NaN where not expressed) and their verdicts, the rate with `low` and
+            `high`.
+        singles: share of single pictures that the picture reading tells right, by attribute; empty where single
+            pictures were not looked at.
         same: how far the share of pictures that it calls the second value is from the share that shows it, in the very
             same pictures: mean over concepts, by attribute. No sampling error, no correction: its reading alone.
     """
 
     table: pd.DataFrame
-    singles: dict[str, float]
-    same: dict[str, float]
+    singles: Mapping[str, float] = field(default_factory=dict)
+    same: Mapping[str, float] = field(default_factory=dict)
 
 
 def score_organism(
@@ -54,6 +65,7 @@ def score_organism(
     out: Path,
     *,
     seeds: int = 128,
+    block: int | None = None,
     images: int = 512,
     progress: Progress | None = None,
 ) -> list[Mark]:
@@ -63,20 +75,57 @@ def score_organism(
         folder: the organism; None is the embedded one.
         seeds: of the audit. Four times an audit's default: at 32 the binomial error of a share, 0.09 near one half,
             would hide how true the method is. What is captured is kept: fewer seeds are then scored in no time.
+        block: cuts the seeds into disjoint blocks of so many. Each is analysed as an audit of its own, and each mark is
+            the mean over blocks, with its range: one draw of few seeds may be a lucky one. Single pictures are then
+            left out: they are those of the whole audit. (And so is the table.)
         images: pictures behind each realised share. They are drawn once and kept in `out/realised-*.csv`.
+        progress: called with samples done and to do, then with pictures drawn and to draw.
 
     Raises:
-        ScalexError: the folder holds no organism, or `out` cannot be written.
+        ScalexError: the folder holds no organism, `out` cannot be written, or the seeds do not make whole blocks.
     """
+    if block is not None and (block < _LEAST or seeds % block):
+        raise ScalexError(f"{seeds} seeds do not make blocks of {block}", f"Take a divisor, {_LEAST} or more")
     truth = load_truth(folder or EMBEDDED)
     asked: dict[str, object] = {"concepts": list(truth.spec.people), "attributes": ["gender", "tone"], "seeds": seeds}
     asked |= {"model": str(folder), "unet": EMBEDDED_UNET} if folder else {}
     result, job = audit(spec=asked, out=out, progress=progress), prepare(spec=asked)
-    readout = Readout(truth, job.model)
-    realised = _realised(job, readout, out, images)
-    table = realised.merge(_wide(result.findings), on=["concept", "attribute"], validate="one_to_one")
-    table.to_csv(out / "truth.csv", index=False)
-    scored = Scored(table, *_singles(job, latents_of(result)["picture"], _shown(job, readout, out)))
+    readout, latents = Readout(truth, job.model), latents_of(result)
+    realised = _realised(job, readout, out, images, progress)
+    table = _beside(realised, result.findings)
+    write_atomic(out / "truth.csv", table.to_csv(index=False))
+    if block is not None:
+        return _score_blocks(realised, latents, job.spec, block)
+    return _marks(Scored(table, *_singles(job, latents["picture"], _shown(job, readout, out, progress))))
+
+
+def blocks(latents: Latents, size: int) -> list[Latents]:
+    """The latents cut into disjoint blocks of so many seeds, in their order. A rest that fills no block is left out."""
+    starts = range(0, len(latents.seeds) - size + 1, size)
+    cuts = [slice(start, start + size) for start in starts]
+    return [replace(latents, values=latents.values[:, cut], seeds=latents.seeds[cut]) for cut in cuts]
+
+
+def _score_blocks(realised: pd.DataFrame, latents: Mapping[Reading, Latents], spec: AuditSpec, size: int) -> list[Mark]:
+    """Every figure as the mean over blocks of seeds, each analysed as an audit of its own."""
+    parts = [dict(zip(latents, part)) for part in zip(*(blocks(x, size) for x in latents.values()), strict=True)]
+    scored = [_marks(Scored(_beside(realised, _findings(part, spec)))) for part in parts]
+    return [_mean_mark(same) for same in zip(*scored, strict=True)]
+
+
+def _findings(latents: Mapping[Reading, Latents], spec: AuditSpec) -> pd.DataFrame:
+    found = analyses.run(_SCORED, latents, spec.attribute_values, spec.rules)
+    return pd.DataFrame([asdict(f) for f in found], columns=list(Finding.columns()))
+
+
+def _mean_mark(marks: Sequence[Mark]) -> Mark:
+    """One figure over all blocks. It is unknown where it is unknown in any of them."""
+    values = np.array([m.value for m in marks])
+    least, greatest = float(values.min()), float(values.max())
+    return replace(marks[0], value=float(values.mean()), spread=(least, greatest) if least < greatest else None)
+
+
+def _marks(scored: Scored) -> list[Mark]:
     return [mark for score in SCORERS for mark in score(scored)]
 
 
@@ -100,16 +149,35 @@ def _cell(row: Mapping[str, Any] | None) -> str:
     if row is None:
         return ""
     text = "unknown" if row["value"] is None else f"{row['value']:.3f}"
+    text += " ({:.2f} to {:.2f})".format(*row["spread"]) if "spread" in row else ""
     return text if row["ok"] else f"**{text}**"
 
 
-def _realised(job: Job, readout: Readout, out: Path, images: int) -> pd.DataFrame:
-    file = out / f"realised-{job.model.fingerprint[:12]}-{images}.csv"
+def _realised(job: Job, readout: Readout, out: Path, images: int, progress: Progress | None = None) -> pd.DataFrame:
+    """What the model draws: the table of `draw_shares` for every concept of the organism. Drawn once and kept."""
+    concepts, templates = list(readout.truth.spec.people), job.spec.templates
+    file = out / f"realised-{_key(job, readout.truth, concepts, templates, FIRST_SEED, images)}.csv"
     if not file.exists():
-        spec = readout.truth.spec
-        table = draw_shares(spec, list(spec.people), job.model, job.plan, readout, images, job.spec.templates)
-        table.to_csv(file, index=False)
+        viewer = Viewer(job.model, job.plan, readout, Tally(len(concepts) * images, progress))
+        write_atomic(file, draw_shares(viewer, concepts, images, templates).to_csv(index=False))
     return pd.read_csv(file)
+
+
+def _key(job: Job, truth: Truth, *drawn: object) -> str:
+    """12 hexadecimal digits for all that determines pictures, what is read in them and what was planted.
+
+    The recipe speaks for model, sampler, steps, guidance and precision, `drawn` for texts and seeds.
+    """
+    recipe = job.plan.recipes(job.model)["picture"].id
+    parts = (recipe, truth.spec.model_dump_json(), truth.shown, drawn)
+    digest = hashlib.sha256(repr(parts).encode())
+    digest.update(truth.latents.numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _beside(realised: pd.DataFrame, findings: pd.DataFrame) -> pd.DataFrame:
+    """The realised shares with what the audit says of them: the table of `Scored`."""
+    return realised.merge(_wide(findings), on=["concept", "attribute"], validate="one_to_one")
 
 
 def _wide(findings: pd.DataFrame) -> pd.DataFrame:
@@ -125,25 +193,30 @@ def _wide(findings: pd.DataFrame) -> pd.DataFrame:
     return wide.rename(columns={"target": "concept"})
 
 
-def _shown(job: Job, readout: Readout, out: Path) -> pd.DataFrame:
+def _shown(job: Job, readout: Readout, out: Path, progress: Progress | None = None) -> pd.DataFrame:
     """What the pictures of the first neutral samples show, by the exact readout: templates outer, seeds inner.
 
-    Columns: concept, and a label by attribute. Drawn once and kept.
+    Columns: concept, and a label by attribute (0 and 1 are its values, in order). Drawn once and kept.
     """
     some = job.seeds[:_SINGLES]
-    file = out / f"shown-{job.model.fingerprint[:12]}-{len(some)}.csv"
+    neutral = [(p.concept, p.text) for p in job.prompts if not p.attribute]
+    file = out / f"shown-{_key(job, readout.truth, neutral, some)}.csv"
     if not file.exists():
-        neutral = [(p.concept, p.text) for p in job.prompts if not p.attribute]
-        texts = {c: list(dict.fromkeys(t for d, t in neutral if d == c)) for c, _ in neutral}
-        seen = {concept: measure(job.model, job.plan, readout, said, some) for concept, said in texts.items()}
-        rows = [pd.DataFrame({"concept": c, "gender": s.genders, "tone": s.tones}) for c, s in seen.items()]
-        pd.concat(rows).to_csv(file, index=False)
+        viewer = Viewer(job.model, job.plan, readout, Tally(len(neutral) * len(some), progress))
+        seen = viewer.see([(text, seed) for _, text in neutral for seed in some])
+        concepts = [concept for concept, _ in neutral for _ in some]
+        table = pd.DataFrame({"concept": concepts, "gender": seen.genders, "tone": seen.tones})
+        write_atomic(file, table.to_csv(index=False))
     return pd.read_csv(file)
 
 
 def _singles(job: Job, latents: Latents, pictures: pd.DataFrame) -> tuple[dict[str, float], dict[str, float]]:
-    """How often the picture reading of a single sample agrees with what its picture shows, and in sum."""
-    agree: dict[str, list[float]] = {name: [] for name in job.spec.attributes}
+    """How often the picture reading of a single sample agrees with what its picture shows, and in sum.
+
+    Args:
+        pictures: as `_shown` gives them. Those that show neither value are left out.
+    """
+    agree: dict[str, list[np.bool_]] = {name: [] for name in job.spec.attributes}
     apart: dict[str, list[float]] = {name: [] for name in job.spec.attributes}
     some = job.seeds[:_SINGLES]
     for concept in latents.concepts:
@@ -154,7 +227,13 @@ def _singles(job: Job, latents: Latents, pictures: pd.DataFrame) -> tuple[dict[s
             clear = (shown == 0) | (shown == 1)
             agree[name] += list((called == shown)[clear])
             apart[name] += [abs(called[clear].mean() - shown[clear].mean())] if clear.any() else []
-    return {n: float(np.mean(a)) for n, a in agree.items()}, {n: float(np.mean(a)) for n, a in apart.items()}
+    return {n: _mean(a) for n, a in agree.items()}, {n: _mean(a) for n, a in apart.items()}
+
+
+def _mean(values: ArrayLike) -> float:
+    """The mean; NaN of nothing."""
+    numbers = np.asarray(values, dtype=np.float64)
+    return float(numbers.mean()) if numbers.size else float("nan")
 
 
 def _of(scored: Scored) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -163,26 +242,27 @@ def _of(scored: Scored) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def score_leans(scored: Scored) -> Iterator[Mark]:
-    """Rank and sign of the leans, against both truths, for both readings."""
+    """Rank and sign of the leans, against both truths, for both readings. Only the picture's against what is realised
+    has marks."""
     for attribute, rows in _of(scored):
-        for reading, marked in (("picture", True), ("text", False)):
+        for reading, rank, sign in (("picture", 0.95, 0.97), ("text", None, None)):
             said = rows[rows[reading].notna()]
-            where = f"{attribute}, {reading} reading"
-            yield Mark(f"lean, {where}: expressed, share of {len(rows)} concepts", len(said) / len(rows))
-            yield Mark(
-                f"lean, {where}: Spearman with realised",
-                _safe(spearmanr, said[reading], said.drawn),
-                0.95 if marked else None,
-            )
-            yield Mark(f"lean, {where}: Pearson with realised", _safe(pearsonr, said[reading], said.drawn))
-            yield Mark(f"lean, {where}: Spearman with planted", _safe(spearmanr, said[reading], said.planted))
-            plain = said[(said.drawn - 0.5).abs() >= _PLAIN]
-            right = (np.sign(plain[reading]) == np.sign(plain.drawn - 0.5)).mean()
-            yield Mark(
-                f"lean, {where}: sign right where the share is {_PLAIN:g} from even",
-                float(right),
-                0.97 if marked else None,
-            )
+            lean, drawn, planted = said[reading], said.drawn, said.planted
+            name = f"lean, {attribute}, {reading} reading"
+            yield Mark(f"{name}: expressed, share of {len(rows)} concepts", len(said) / len(rows))
+            yield Mark(f"{name}: Spearman with realised", _safe(spearmanr, lean, drawn), rank)
+            yield Mark(f"{name}: Pearson with realised", _safe(pearsonr, lean, drawn))
+            yield Mark(f"{name}: Spearman with planted", _safe(spearmanr, lean, planted))
+            yield Mark(f"{name}: Pearson with planted", _safe(pearsonr, lean, planted))
+            yield Mark(f"{name}: sign right where the share is {_PLAIN:g} from even", _signs(lean, drawn), sign)
+            yield Mark(f"{name}: sign right where planted is {_PLAIN:g} from even", _signs(lean, planted))
+
+
+def _signs(lean: pd.Series, share: pd.Series) -> float:
+    """How often a lean has the sign of the share less one half, where that is plain."""
+    away = (share - 0.5).round(9)  # 0.6 - 0.5 is a little less than 0.1
+    plain = away.abs() >= _PLAIN
+    return float((np.sign(lean[plain]) == np.sign(away[plain])).mean())
 
 
 def score_rates(scored: Scored) -> Iterator[Mark]:
@@ -196,8 +276,9 @@ def score_rates(scored: Scored) -> Iterator[Mark]:
         covered = ((said.low <= said.drawn) & (said.drawn <= said.high)).mean()
         yield Mark(f"rate, {attribute}: 95 % intervals cover", float(covered), 0.90, within=0.99)
         yield Mark(f"rate, {attribute}: they cover, the realised share's own error allowed for", _covers(said))
-        yield Mark(f"rate, {attribute}: single pictures read right", scored.singles[attribute], 0.93)
-        yield Mark(f"rate, {attribute}: mean absolute error on the same pictures", scored.same[attribute])
+        if scored.singles:
+            yield Mark(f"rate, {attribute}: single pictures read right", scored.singles[attribute], 0.93)
+            yield Mark(f"rate, {attribute}: mean absolute error on the same pictures", scored.same[attribute])
 
 
 def _covers(said: pd.DataFrame) -> float:
@@ -217,32 +298,43 @@ def _covers(said: pd.DataFrame) -> float:
 def score_controls(scored: Scored) -> Iterator[Mark]:
     """False alarms: controls, planted at exactly 1/2, that are said to lean.
 
-    Training moves some controls off 1/2. An alarm is false unless the realised share itself departs from 1/2, by an
-    exact binomial test at 5 %, to the side that the finding names. The raw share of alarms is given beside it.
+    Training moves many controls off 1/2, and an alarm to that side is right. So an alarm is false where the realised
+    share is compatible with 1/2 (an exact binomial test at 5 % does not reject it), or where the alarm points to the
+    side opposite to the realised share. The share of false alarms is that of the controls on which an alarm would be
+    false: the compatible ones, plus any whose alarm points to the opposite side.
+
+    Beside it: how many of all controls are compatible ("drawn evenly"), and how many of all are said to lean. A control
+    whose pictures show neither value has no realised share: it counts in these two only, as not drawn evenly.
     """
     for attribute, rows in _of(scored):
         controls = rows[rows.planted == 0.5]
-        for what in ("picture_verdict", "text_verdict", "rate_verdict"):
-            alarms = controls[controls[what].str.startswith("leans", na=False)]
-            real = sum(_departs(row, what) for row in alarms.itertuples())
-            name = f"controls, {attribute}, {what.removesuffix('_verdict')}"
-            yield Mark(f"{name}: said to lean, share of {len(controls)}", len(alarms) / max(1, len(controls)))
-            mark = None if what == "text_verdict" else 0.05
-            yield Mark(f"{name}: false alarms", (len(alarms) - real) / max(1, len(controls)), mark, at_most=True)
+        if controls.empty:
+            continue
+        even, where = _drawn_evenly(controls), f"controls, {attribute}"
+        yield Mark(f"{where}: drawn evenly, share of {len(controls)}", float(even.mean()))
+        for what, neutral, mark in (("picture", 0.0, 0.05), ("text", 0.0, None), ("rate", 0.5, 0.05)):
+            alarms = controls[f"{what}_verdict"].str.startswith("leans", na=False).to_numpy(dtype=bool)
+            opposite = (controls[what] - neutral) * (controls.drawn - 0.5) < 0
+            would_be_false = even | (alarms & opposite.to_numpy())
+            yield Mark(f"{where}, {what}: said to lean, share of {len(controls)}", float(alarms.mean()))
+            false = _mean(alarms[would_be_false])
+            yield Mark(f"{where}, {what}: false alarms", false, mark, at_most=True)
 
 
-def _departs(row: tuple[object, ...], what: str) -> bool:
-    drawn, n, rate = (
-        float(getattr(row, k))
-        for k in ("drawn", "n", "rate" if what == "rate_verdict" else what.removesuffix("_verdict"))
-    )
-    middle = 0.5 if what == "rate_verdict" else 0.0
-    same_side = (drawn > 0.5) == (rate > middle)
-    return same_side and bool(binomtest(round(drawn * n), int(n)).pvalue < _ALPHA)
+def _drawn_evenly(rows: pd.DataFrame) -> Bool[np.ndarray, "rows"]:
+    """Whether each realised share is compatible with 1/2."""
+    counts = [(round(d * n) if n else 0, int(n)) for d, n in zip(rows.drawn, rows.n, strict=True)]
+    return np.array([n > 0 and binomtest(k, n).pvalue >= _ALPHA for k, n in counts], dtype=bool)
+
+
+def score_drawn(scored: Scored) -> Iterator[Mark]:
+    """How many pictures show neither of an attribute's two values: a middle tone, or nobody."""
+    for attribute, rows in _of(scored):
+        yield Mark(f"pictures, {attribute}: neither value", float(1 - rows.n.sum() / rows.images.sum()))
 
 
 def _safe(correlate: Callable[..., tuple[float, float]], a: pd.Series, b: pd.Series) -> float:
     return float(correlate(a, b)[0]) if len(a) > 2 and a.nunique() > 1 and b.nunique() > 1 else float("nan")
 
 
-SCORERS: tuple[Callable[[Scored], Iterator[Mark]], ...] = (score_leans, score_rates, score_controls)
+SCORERS: tuple[Callable[[Scored], Iterator[Mark]], ...] = (score_leans, score_rates, score_controls, score_drawn)

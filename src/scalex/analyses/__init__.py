@@ -23,7 +23,7 @@ from scalex import stats
 from scalex.errors import ScalexError
 from scalex.records import Finding, Latents, Reading, Rules
 
-__all__ = ["Analysis", "available", "run"]
+__all__ = ["Analysis", "available", "check", "lacking", "run"]
 
 GROUP = "scalex.analyses"
 
@@ -97,14 +97,29 @@ def run(
     Raises:
         ScalexError: an unknown analysis, one whose readings were not captured, or what the analysis raises.
     """
+    chosen = check(names, tuple(latents))
+    return [finding for analysis in chosen for finding in _run_one(analysis, latents, attributes, rules)]
+
+
+def check(names: Sequence[str], readings: Sequence[Reading]) -> list[Analysis]:
+    """The named analyses.
+
+    Raises:
+        ScalexError: an unknown analysis, or one that takes readings other than these.
+    """
     chosen = [_named(name) for name in names]
     for analysis in chosen:
-        lacking = [r for r in analysis.READINGS if r not in latents]
-        if len(lacking) == len(analysis.READINGS) or (lacking and isinstance(analysis, Comparison)):
-            wanted = " or ".join(lacking)
-            wrong = f"analysis {analysis.NAME!r} takes the {wanted} reading, which was not captured"
-            raise ScalexError(wrong, f"Add {wanted} to readings")
-    return [finding for analysis in chosen for finding in _run_one(analysis, latents, attributes, rules)]
+        if missing := lacking(analysis, readings):
+            wanted = " or ".join(missing)
+            wrong = f"analysis {analysis.NAME!r} takes the {wanted} reading, which is not captured"
+            raise ScalexError(wrong, f"Add {wanted} to readings, or take {analysis.NAME} out of analyses")
+    return chosen
+
+
+def lacking(analysis: Analysis, readings: Sequence[Reading]) -> list[Reading]:
+    """The readings without which an analysis has nothing to take. Of several it takes what there is."""
+    absent = [r for r in analysis.READINGS if r not in readings]
+    return absent if len(absent) == len(analysis.READINGS) or isinstance(analysis, Comparison) else []
 
 
 def _named(name: str) -> Analysis:

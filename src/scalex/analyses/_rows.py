@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 from scalex import stats
@@ -36,8 +37,14 @@ def screened(rows: list[Finding], rules: Rules, varied: bool = True) -> list[Fin
     return [row if row.separability >= rules.floor else not_expressed(row, rules) for row in kept]
 
 
-def with_verdict(row: Finding, rules: Rules, *, neutral: float, towards: str, away: str) -> Finding:
-    """The row with its verdict around a neutral point, once q is known. A row that has a verdict keeps it."""
+def with_verdict(
+    row: Finding, rules: Rules, *, values: Sequence[str], neutral: float, towards: str, away: str
+) -> Finding:
+    """The row with its verdict around a neutral point, once q is known. A row that has a verdict keeps it.
+
+    Args:
+        values: of the row's attribute; the more there are, the narrower is what counts as balanced.
+    """
     if row.verdict:
         return row
     verdict = stats.decide(
@@ -46,9 +53,10 @@ def with_verdict(row: Finding, rules: Rules, *, neutral: float, towards: str, aw
         row.p,
         row.q,
         neutral=neutral,
-        margin=rules.margin,
+        margin=rules.margin_of(len(values)),
         level=rules.level,
         n_seeds=row.n_seeds,
+        permutations=rules.permutations,
         towards=towards,
         away=away,
     )

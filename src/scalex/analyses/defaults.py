@@ -34,6 +34,8 @@ __all__ = [
     "conclude",
     "lean_scores",
     "mixture",
+    "mixture_intervals",
+    "mixture_p",
     "mixture_weights",
 ]
 
@@ -83,7 +85,8 @@ def conclude(finding: Finding, attributes: Mapping[str, Sequence[str]], rules: R
     two = finding.unit == "lean"
     away = f"leans to {values[0]}" if two else f"leans away from {finding.value}"
     neutral = 0.0 if two else 1 / len(values)
-    return with_verdict(finding, rules, neutral=neutral, towards=f"leans to {finding.value}", away=away)
+    towards = f"leans to {finding.value}"
+    return with_verdict(finding, rules, values=values, neutral=neutral, towards=towards, away=away)
 
 
 # ---------------------------------------------------------------------------------------------------- estimators
@@ -194,11 +197,38 @@ def mixture_weights(
     and for two values this is the test of the lean.
     """
     m = mixture(neutral, variants, plan)
-    low, high = stats.percentile_interval(m.draws, level, df=float(plan.n_seeds - 1))
+    ends = mixture_intervals(m.draws, m.scores, plan, level)
+    low, high = np.minimum(ends[0], m.weights), np.maximum(ends[1], m.weights)
     parity = 1 / len(m.weights)
-    p = np.array([stats.sign_flip_p(plan, scores - parity) for scores in np.moveaxis(m.scores, -1, 0)])
-    low, high = np.minimum(low, m.weights), np.maximum(high, m.weights)
-    return Weights(m.weights, low, high, p, _residual(m.gram, m.weights))
+    return Weights(
+        m.weights, low, high, mixture_p(m.weights - parity, m.scores - parity, plan), _residual(m.gram, m.weights)
+    )
+
+
+def mixture_intervals(
+    draws: Float[np.ndarray, "resamples values"],
+    scores: Float[np.ndarray, "templates seeds values"],
+    plan: stats.ResamplingPlan,
+    level: float,
+) -> Float[np.ndarray, "2 values"]:
+    """Ends of the intervals of weights: their bootstrap draws, with the degrees of freedom that their scores show."""
+    widths = [stats.spread(plan, one) for one in np.moveaxis(scores, -1, 0)]
+    ends = [stats.percentile_interval(d, level, df=w.df, inflation=w.inflation) for d, w in zip(draws.T, widths)]
+    return np.array(ends).T
+
+
+def mixture_p(
+    beyond: Float[np.ndarray, "values"],
+    scores: Float[np.ndarray, "templates seeds values"],
+    plan: stats.ResamplingPlan,
+) -> Float[np.ndarray, "values"]:
+    """The p of every weight, given how far the weights are beyond neutral, and their scores beyond it.
+
+    The weights on the simplex are claimed, those that only sum to one are tested. Where the two lie on different sides
+    of neutral (the neutral prompt is then far outside of its variants) nothing is tested: p is 1.
+    """
+    tested = np.moveaxis(scores, -1, 0)
+    return np.array([stats.mean_p(plan, s) if s.mean() * b >= 0 else 1.0 for s, b in zip(tested, beyond)])
 
 
 def _gram_pseudo(
@@ -263,7 +293,7 @@ def _lean(
         reason = "the direction does not tell the variants apart"
         return replace(row, verdict="not expressed", reason=reason)
     low, high = stats.bootstrap_interval(plan, scores, rules.level)
-    p = math.nan if math.isnan(low) else stats.sign_flip_p(plan, scores)
+    p = math.nan if math.isnan(low) else stats.mean_p(plan, scores)
     return replace(row, estimate=float(scores.mean()), low=low, high=high, p=p)
 
 

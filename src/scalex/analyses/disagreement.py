@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from scalex import directions, stats
 from scalex.analyses._rows import blank, screened, with_verdict
-from scalex.analyses.defaults import lean_scores, mixture
+from scalex.analyses.defaults import lean_scores, mixture, mixture_intervals, mixture_p
 from scalex.records import Finding, Latents, Reading, Rules
 
 __all__ = ["NAME", "READINGS", "compare", "conclude"]
@@ -55,7 +55,7 @@ def conclude(finding: Finding, attributes: Mapping[str, Sequence[str]], rules: R
     """The finding with its verdict, once q is known: which reading goes further, or that they agree."""
     values, value = attributes[finding.attribute], finding.value
     away = f"picture more {values[0]}" if len(values) == 2 else f"picture less {value}"
-    judged = with_verdict(finding, rules, neutral=0.0, towards=f"picture more {value}", away=away)
+    judged = with_verdict(finding, rules, values=values, neutral=0.0, towards=f"picture more {value}", away=away)
     return replace(judged, verdict="readings agree") if judged.verdict == "balanced" else judged
 
 
@@ -96,7 +96,7 @@ def _lean(words: _Side, picture: _Side, plan: stats.ResamplingPlan, rules: Rules
     told, shown = (lean_scores(side.neutral, *side.variants) for side in (words, picture))
     beyond = shown - told
     low, high = stats.bootstrap_interval(plan, beyond, rules.level)
-    p = math.nan if math.isnan(low) else stats.sign_flip_p(plan, beyond)
+    p = math.nan if math.isnan(low) else stats.mean_p(plan, beyond)
     return _Numbers(float(beyond.mean()), low, high, p)
 
 
@@ -104,8 +104,7 @@ def _weights(words: _Side, picture: _Side, plan: stats.ResamplingPlan, rules: Ru
     """Both readings are resampled by the same seeds, so that what they share cancels."""
     told, shown = (mixture(*side, plan) for side in (words, picture))
     estimate = shown.weights - told.weights
-    low, high = stats.percentile_interval(shown.draws - told.draws, rules.level, df=float(plan.n_seeds - 1))
-    for v, beyond in enumerate(np.moveaxis(shown.scores - told.scores, -1, 0)):
-        middle = float(estimate[v])
-        ends = min(float(low[v]), middle), max(float(high[v]), middle)
-        yield _Numbers(middle, *ends, stats.sign_flip_p(plan, beyond))
+    beyond = shown.scores - told.scores
+    low, high = mixture_intervals(shown.draws - told.draws, beyond, plan, rules.level)
+    low, high, p = np.minimum(low, estimate), np.maximum(high, estimate), mixture_p(estimate, beyond, plan)
+    yield from (_Numbers(*map(float, row)) for row in zip(estimate, low, high, p))

@@ -70,8 +70,9 @@ def analyse(
 
 def conclude(finding: Finding, attributes: Mapping[str, Sequence[str]], rules: Rules) -> Finding:
     """The finding with its verdict around parity, one over the number of values, once q is known."""
-    value, parity = finding.value, 1 / len(attributes[finding.attribute])
-    return with_verdict(finding, rules, neutral=parity, towards=f"leans to {value}", away=f"leans away from {value}")
+    value, values = finding.value, attributes[finding.attribute]
+    towards, away = f"leans to {value}", f"leans away from {value}"
+    return with_verdict(finding, rules, values=values, neutral=1 / len(values), towards=towards, away=away)
 
 
 def _filled(rows: list[Finding], s: Shares) -> list[Finding]:
@@ -153,7 +154,7 @@ def _share(
         return 0.0, 1.0, 1.0
     parity = 1 / len(estimate)
     beyond = parts @ _contrast(parity)
-    return *_limits(float(estimate[v]), parts, plan, level, still), stats.sign_flip_p(plan, beyond)
+    return *_limits(float(estimate[v]), parts, plan, level, still), stats.mean_p(plan, beyond)
 
 
 def _contrast(share: float) -> Float[np.ndarray, "3"]:
@@ -172,8 +173,10 @@ def _limits(
     middle = parts.mean((0, 1))
     draws = stats.bootstrap_means(plan, parts)
     together = _correlations(draws)
-    sizes = [_effective(plan, m, d, k) for m, d, k in zip(middle, draws.T, (float(plan.n_seeds), still, still))]
-    ends = [stats.wilson(m, n, level, df=float(plan.n_seeds - 1)) for m, n in zip(middle, sizes)]
+    widths = [stats.spread(plan, part) for part in np.moveaxis(parts, -1, 0)]
+    whole = (float(plan.n_seeds), still, still)
+    sizes = [_effective(plan, m, w.inflation * float(d.var()), k) for m, w, d, k in zip(middle, widths, draws.T, whole)]
+    ends = [stats.wilson(m, n, level, df=w.df) for m, n, w in zip(middle, sizes, widths)]
     down, up = np.array([(m - e.low, e.high - m) for m, e in zip(middle, ends)]).T
     gain, found = middle[1] - middle[2], []
     for sign, margins in ((-1, (down[0], up[1], up[2])), (1, (up[0], down[1], down[2]))):
@@ -199,11 +202,8 @@ def _others(estimate: Float[np.ndarray, "values"], v: int) -> Float[np.ndarray, 
     return np.asarray(others / others.sum())
 
 
-def _effective(
-    plan: stats.ResamplingPlan, observed: float, draws: Float[np.ndarray, "resamples"], still: float
-) -> float:
-    """How many independent samples would give a share the bootstrap's variance; `still` where nothing varies."""
-    variance = float(draws.var()) * plan.n_seeds / (plan.n_seeds - 1)
+def _effective(plan: stats.ResamplingPlan, observed: float, variance: float, still: float) -> float:
+    """How many independent samples would give a share this variance; `still` where nothing varies."""
     if variance < 1e-18:  # beyond rounding
         return still
     return float(np.clip(observed * (1 - observed) / variance, 1, plan.n_seeds * plan.n_templates))

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from scalex.engine.local import Filled, fill
+from scalex.engine.local import Filled, fill, missing
 
-__all__ = ["Filled", "fill"]
+__all__ = ["Filled", "fill", "missing"]

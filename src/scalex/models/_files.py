@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import diffusers
 import huggingface_hub
 import transformers
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
 from scalex.errors import ScalexError
 
@@ -32,7 +33,7 @@ def resolve(source: str | Path, *, pipeline: bool = False) -> Path:
     `pipeline` says that it is a whole pipeline, of which `diffusers` fetches just what it needs.
 
     Raises:
-        ScalexError: there is no such path, and the hub has no such model or cannot be reached.
+        ScalexError: there is no such path, and the hub has no such model, cannot be reached, or the download fails.
     """
     path = Path(source).expanduser()
     if path.exists():
@@ -41,8 +42,8 @@ def resolve(source: str | Path, *, pipeline: bool = False) -> Path:
         raise ScalexError(f"no folder {source} here", "Give a folder in diffusers' form, or a hub id (owner/name)")
     try:
         return Path(_download(str(source), pipeline))
-    except OSError as error:
-        raise ScalexError(f"no folder {source} here and {_hub_reason(error)}", _hub_way_out(error)) from error
+    except Exception as error:  # an open set: the hub's client, two HTTP libraries, a downloader in Rust
+        raise _hub_error(str(source), error) from error
 
 
 def _download(hub_id: str, pipeline: bool) -> str:
@@ -60,21 +61,58 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _hub_reason(error: OSError) -> str:
-    kinds = tuple(_chain(error))
-    if any(isinstance(e, GatedRepoError) for e in kinds):
-        return "the hub gives it only to those who accepted its licence"
-    if any(isinstance(e, RepositoryNotFoundError) for e in kinds):
-        return "the hub has no model of that name (or it is private)"
-    if "necessary `safetensors` weights" in str(error):
-        return "the hub holds it only as pickles, which can run code when they are loaded"
-    return "the hub can't be reached"
+def _is_full(error: BaseException) -> bool:
+    # The downloader in Rust loses the number, but keeps the text.
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error)
 
 
-def _hub_way_out(error: OSError) -> str:
-    if "only as pickles" in _hub_reason(error):
-        return "Convert it where you trust it: load it with diffusers, then `save_pretrained(folder)`"
-    return "Check the name and the connection, or give the folder of a model in diffusers' form"
+def _is_no_connection(error: BaseException) -> bool:
+    # By name, since Python, requests and httpx each have their own.
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return isinstance(error, LocalEntryNotFoundError) or not kinds.isdisjoint(
+        {"ConnectionError", "TimeoutError", "Timeout", "TransportError", "gaierror"}
+    )
+
+
+def _is(kind: type[BaseException]) -> Callable[[BaseException], bool]:
+    return lambda error: isinstance(error, kind)
+
+
+_HERE = "no folder {source} here and "
+_CHECK = "Check the name and the connection, or give the folder of a model in diffusers' form"
+
+# What is wrong and the way out, by a test of the causes; the first that fits any of them counts.
+_HUB_ERRORS: tuple[tuple[Callable[[BaseException], bool], str, str], ...] = (
+    (
+        _is_full,
+        "disk full at {cache} while {source} was downloaded",
+        "Free space, or set HF_HOME to a folder on another disk, and run the same again",
+    ),
+    (_is(GatedRepoError), _HERE + "the hub gives it only to those who accepted its licence", _CHECK),
+    (_is(RepositoryNotFoundError), _HERE + "the hub has no model of that name (or it is private)", _CHECK),
+    (
+        lambda error: "necessary `safetensors` weights" in str(error),
+        _HERE + "the hub holds it only as pickles, which can run code when they are loaded",
+        "Convert it where you trust it: load it with diffusers, then `save_pretrained(folder)`",
+    ),
+    (_is_no_connection, _HERE + "the hub can't be reached", _CHECK),
+    (
+        _is(EntryNotFoundError),
+        "{source} is no diffusion model: the hub has no model_index.json of it",
+        "Give one that has a model_index.json",
+    ),
+)
+
+
+def _hub_error(source: str, error: Exception) -> ScalexError:
+    """Why a model of the hub could not be downloaded."""
+    causes = tuple(_chain(error))
+    for fits, wrong, way_out in _HUB_ERRORS:
+        if any(map(fits, causes)):
+            return ScalexError(wrong.format(source=source, cache=huggingface_hub.constants.HF_HUB_CACHE), way_out)
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    wrong = f"no folder {source} here and its download from the hub failed ({reason})"
+    return ScalexError(wrong, "Try again, or give the folder of a model in diffusers' form")
 
 
 @contextmanager

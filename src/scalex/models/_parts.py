@@ -43,11 +43,14 @@ def load_scheduler(path: Path, name: str | None) -> Any:
     """The scheduler of a configuration file, or another class with that configuration's noise schedule.
 
     Old files are corrected as `StableDiffusionPipeline` corrects them: latents are not clipped, steps start at 1.
+
+    Raises:
+        ScalexError: there is no such class, its noise is not a seed's own, or it is not of the diffusion kind.
     """
     config = read_json(path)
     kind: Any = getattr(diffusers, str(name or config.get("_class_name")), None)
     if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
-        raise ScalexError(f"diffusers has no scheduler {name or config.get('_class_name')}", "Try DDIMScheduler")
+        raise ScalexError(f"diffusers has no scheduler {name or config.get('_class_name')}", _choose("DDIMScheduler"))
     make: Any = kind.from_config  # type: ignore[attr-defined]  # a scheduler's class, as was just checked
     with quiet():
         scheduler = make(config)
@@ -55,10 +58,16 @@ def load_scheduler(path: Path, name: str | None) -> Any:
         scheduler = make(scheduler.config, **{k: v for k, v in corrections.items() if k in scheduler.config})
     if "noise_sampler_seed" in scheduler.config:
         wrong = f"{kind.__name__} draws noise for a batch, not for a seed"
-        raise ScalexError(wrong, "Try scheduler DPMSolverMultistepScheduler")
+        raise ScalexError(wrong, _choose("DPMSolverMultistepScheduler"))
     if not hasattr(scheduler, "alphas_cumprod"):
-        raise ScalexError(f"{kind.__name__} has no noise schedule of the diffusion kind", "Try scheduler DDIMScheduler")
+        wrong = f"{kind.__name__} has no noise schedule of the diffusion kind"
+        raise ScalexError(wrong, _choose("DDIMScheduler"))
     return scheduler
+
+
+def _choose(scheduler: str) -> str:
+    """The way out of a scheduler that does not serve, wherever it was named."""
+    return f"Try another: `scheduler: {scheduler}` in the spec, or `--scheduler {scheduler}`"
 
 
 def fuse_lora(unet: Any, encoder: Any, file: Path, scheduler: Any) -> None:
@@ -68,7 +77,7 @@ def fuse_lora(unet: Any, encoder: Any, file: Path, scheduler: Any) -> None:
         ScalexError: peft is missing, or the LoRA does not fit the model.
     """
     if find_spec("peft") is None:
-        raise ScalexError("a LoRA needs the package peft", "Install it: pip install scalex-diffusion[lora]")
+        raise ScalexError("a LoRA needs the package peft", "Install it: pip install 'scalex-diffusion[lora]'")
     with quiet():
         pipe = diffusers.StableDiffusionPipeline(
             None, encoder, None, unet, scheduler, None, None, requires_safety_checker=False

@@ -59,6 +59,10 @@ class Model(ABC):
         """
 
     @abstractmethod
+    def check_texts(self, texts: Sequence[str], truncate: bool = False) -> None:
+        """Raises what `encode` would raise of these texts, without encoding them."""
+
+    @abstractmethod
     def unknown_words(self, texts: Sequence[str]) -> dict[str, list[str]]:
         """The words that the tokenizer does not know, each with the pieces it breaks it into."""
 

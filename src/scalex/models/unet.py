@@ -178,6 +178,10 @@ class StableDiffusion(Model):
         with torch.no_grad():
             return self._encoder(torch.tensor(tokens.input_ids, device=self.device), attention_mask=mask)[0]
 
+    def check_texts(self, texts: Sequence[str], truncate: bool = False) -> None:
+        """The tokenizer's count alone."""
+        self._tokens(list(dict.fromkeys(texts)), truncate)
+
     def unknown_words(self, texts: Sequence[str]) -> dict[str, list[str]]:
         """Words with an unknown piece, and words that are spelled out letter by letter: no part of them is known."""
         unknown = {}

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from scalex.disk import disk_errors, sync
+from scalex.errors import ScalexError
 from scalex.organisms.spec import Schedule
 
-__all__ = ["Progress", "Trainee", "run_stage"]
+__all__ = ["Progress", "Trainee", "run_stage", "saving"]
 
 Progress = Callable[[str, int, int, float], None]
 """Called with (stage, steps done, steps in all, running loss)."""
@@ -43,6 +48,9 @@ def run_stage(
 
     Step i draws from generators seeded by (seed, stage, i) alone, so a resumed run takes the steps that an
     uninterrupted one would have taken.
+
+    Raises:
+        ScalexError: the disk is full, or `folder` cannot be written to. The last checkpoint stays.
     """
     trained = [
         p for n, m in trainee.modules.items() if n not in trainee.averages for p in m.parameters() if p.requires_grad
@@ -66,14 +74,30 @@ def run_stage(
         smooth = loss.item() if math.isnan(smooth) else 0.98 * smooth + 0.02 * loss.item()
         progress(trainee.name, step + 1, schedule.steps, smooth)
         if (step + 1) % checkpoint_every == 0 or step + 1 == schedule.steps:
-            _save(path, state, step + 1)
-            _log(
-                folder,
-                stage=trainee.name,
-                step=step + 1,
-                loss=round(smooth, 5),
-                seconds=round(time.monotonic() - began, 1),
-            )
+            seconds = round(time.monotonic() - began, 1)
+            with saving(folder):
+                _save(path, state, step + 1)
+                _log(folder, stage=trainee.name, step=step + 1, loss=round(smooth, 5), seconds=seconds)
+
+
+@contextmanager
+def saving(folder: Path) -> Iterator[None]:
+    """Turns what a disk refuses into one clear line; what lies in `folder` already stays, and training resumes from it.
+
+    Raises:
+        ScalexError: the disk is full, `folder` cannot be written to, or a file is in its way.
+    """
+    try:
+        with disk_errors(folder):
+            try:
+                yield
+            except SafetensorError as error:  # no OSError, but its text holds the number that `disk_errors` reads
+                raise RuntimeError(str(error)) from error
+    except ScalexError as error:  # `disk_errors` speaks of stores
+        raise ScalexError(error.wrong, error.way_out.replace("--store", "--out")) from error
+    except OSError as error:
+        wrong = f"cannot write to {folder}: {error.strerror or error}"
+        raise ScalexError(wrong, "Name another folder with --out") from error
 
 
 def _generators(seed: int, stage: str, step: int) -> tuple[np.random.Generator, torch.Generator]:
@@ -90,9 +114,16 @@ def _average(trainee: Trainee, step: int) -> None:
 
 
 def _save(path: Path, state: dict[str, Any], step: int) -> None:
-    partial = path.with_suffix(".partial")
-    torch.save({"step": step, **{n: s.state_dict() for n, s in state.items()}}, partial)
-    partial.replace(path)
+    """Writes a whole checkpoint or none: the one before stays until the new one is on the disk."""
+    partial, whole = path.with_suffix(".partial"), io.BytesIO()
+    # Through memory, since torch.save into a file says nothing of a full disk but "unexpected pos 704 vs 598".
+    torch.save({"step": step, **{n: s.state_dict() for n, s in state.items()}}, whole)
+    try:
+        partial.write_bytes(whole.getbuffer())
+        sync([partial])
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _load(path: Path, state: dict[str, Any]) -> int:

@@ -14,6 +14,7 @@ class Mark:
 
     Attributes:
         within: an upper end beside the mark, where the value must lie between the two.
+        spread: the least and the greatest of the values whose mean this is, where they differ.
     """
 
     name: str
@@ -21,6 +22,7 @@ class Mark:
     mark: float | None = None
     at_most: bool = False
     within: float | None = None
+    spread: tuple[float, float] | None = None
 
     @property
     def ok(self) -> bool:
@@ -43,10 +45,7 @@ class Mark:
         return f"{'<=' if self.at_most else '>='} {self.mark:g}"
 
     def row(self) -> dict[str, object]:
-        """As `{name, value, mark, ok}`; the mark in words, since it may be a range."""
-        return {
-            "name": self.name,
-            "value": None if math.isnan(self.value) else self.value,
-            "mark": self.asked,
-            "ok": self.ok,
-        }
+        """As `{name, value, mark, ok}`, and `spread` where there is one; the mark in words, since it may be a range."""
+        value = None if math.isnan(self.value) else self.value
+        row: dict[str, object] = {"name": self.name, "value": value, "mark": self.asked, "ok": self.ok}
+        return row | ({"spread": list(self.spread)} if self.spread else {})

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from scalex.errors import ScalexError
+from scalex.spec_errors import parse_yaml, read_text
 from scalex.wording import did_you_mean
 
 __all__ = ["Network", "OrganismSpec", "Person", "Pull", "Schedule", "load_organism_spec"]
@@ -19,15 +20,6 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _named(*names: str) -> BeforeValidator:
-    """Lets a short list stand for a mapping: [0.7, 0.5] for {woman: 0.7, dark: 0.5}."""
-
-    def unpack(value: Any) -> Any:
-        return dict(zip(names, value, strict=False)) if isinstance(value, list) else value
-
-    return BeforeValidator(unpack)
 
 
 class _Person(_Strict):
@@ -41,8 +33,26 @@ class _Pull(_Strict):
     share: Share
 
 
-Person = Annotated[_Person, _named("woman", "dark", "emoji")]
-Pull = Annotated[_Pull, _named("picture", "share")]
+def _row(kind: type[BaseModel]) -> BeforeValidator:
+    """Lets a row stand for a mapping: [0.7, 0.5] for {woman: 0.7, dark: 0.5}. Only defaults may be left out."""
+    names = list(kind.model_fields)
+    least = sum(field.is_required() for field in kind.model_fields.values())
+    lengths = range(least, len(names) + 1)
+    asked = " or ".join(f"[{', '.join(names[:n])}]" for n in lengths)
+
+    def unpack(value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        if len(value) not in lengths:
+            given = f"has {len(value)} value{'' if len(value) == 1 else 's'}"
+            raise PydanticCustomError("row", "{given}, but should be {asked}", {"given": given, "asked": asked})
+        return dict(zip(names, value, strict=False))
+
+    return BeforeValidator(unpack)
+
+
+Person = Annotated[_Person, _row(_Person)]
+Pull = Annotated[_Pull, _row(_Pull)]
 
 
 class Objects(_Strict):
@@ -106,27 +116,45 @@ def load_organism_spec(source: Path | Mapping[str, Any]) -> OrganismSpec:
     """Reads an organism's spec.
 
     Raises:
-        ScalexError: the file is missing or is no YAML, or a key or a value is wrong.
+        ScalexError: the file is missing, cannot be read or is no YAML, or a key or a value is wrong.
     """
     name = str(source) if isinstance(source, Path) else "the organism's spec"
     data = _read(source) if isinstance(source, Path) else source
     try:
         return OrganismSpec.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        hint = (
-            did_you_mean(str(first["loc"][-1]), OrganismSpec.model_fields) if first["type"] == "extra_forbidden" else ""
-        )
-        raise ScalexError(f"{name}: {key}: {first['msg']}", hint) from None
+        found = error.errors(include_url=False)
+        unknown = [d for d in found if d["type"] == "extra_forbidden"]  # first: they also make the one meant missing
+        first = (unknown or found)[0]
+        hint = did_you_mean(str(first["loc"][-1]), _known_keys(first["loc"]), "Keys") if unknown else ""
+        raise ScalexError(f"{name}: {'.'.join(map(str, first['loc']))}: {first['msg']}", hint) from None
 
 
-def _read(path: Path) -> Any:
+def _known_keys(loc: tuple[int | str, ...]) -> Iterable[str]:
+    """The keys that could stand where an unknown one was found: of the spec, or of the section it lies in."""
+    section = _model_in(OrganismSpec.model_fields[str(loc[0])].annotation) if len(loc) > 1 else OrganismSpec
+    return section.model_fields if section else ()
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model that a section is made of: `_Person` in `dict[str, Person]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_model_in, get_args(annotation))), None)
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        path.stat()
     except FileNotFoundError:
         raise ScalexError(
             f"there is no organism spec at {path}", "Name a YAML file such as the package's emoji.yaml"
         ) from None
-    except yaml.YAMLError as error:
-        raise ScalexError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    except OSError:
+        pass  # `read_text` says what it is
+    text = read_text(path, "the organism spec")
+    try:
+        return parse_yaml(text)
+    except ScalexError as error:
+        wrong = f"{path} is not YAML of an organism: {error.wrong}"
+        raise ScalexError(wrong, "Compare it with the package's emoji.yaml") from None

@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 
+from scalex.disk import write_atomic
 from scalex.errors import ScalexError
 from scalex.models import quiet
+from scalex.models.base import choose_device
 from scalex.organisms.captions import Captions
-from scalex.organisms.loop import Progress, run_stage
+from scalex.organisms.loop import Progress, run_stage, saving
 from scalex.organisms.networks import make_denoiser, make_scheduler, make_tokenizer
 from scalex.organisms.pictures import Album, make_album
 from scalex.organisms.readout import Truth, save_truth
@@ -36,29 +38,30 @@ def train_organism(
             starting point: other plants are then learned in a fraction of the steps.
 
     Raises:
-        ScalexError: the folder holds the checkpoints of another spec, the pictures cannot be made, or `start` does not
-            know the spec's words.
+        ScalexError: there is no such device, the folder cannot be written to or holds the checkpoints of another spec,
+            the disk is full, the pictures cannot be made, or `start` does not know the spec's words.
     """
+    where = choose_device(device)
     work = _claim(out, spec)
-    where = torch.device(device)
     album = make_album(spec)
     parts = _train(spec, album, work, where, progress, start)
-    _save(spec, album, parts, out)
+    with saving(out):
+        _save(spec, album, parts, out)
     return out
 
 
 def _claim(out: Path, spec: OrganismSpec) -> Path:
-    work = out / "training"
-    try:
+    work, text = out / "training", spec.model_dump_json()
+    mark = work / "spec.json"
+    with saving(out):
         work.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ScalexError(f"cannot write to {out}: {error.strerror}") from None
-    mark, text = work / "spec.json", spec.model_dump_json()
-    if mark.exists() and mark.read_text(encoding="utf-8") != text:
+        if not mark.exists():
+            write_atomic(mark, text)
+        claimed = mark.read_text(encoding="utf-8")
+    if claimed != text:
         raise ScalexError(
             f"{out} holds the checkpoints of another spec", "Choose another --out, or remove its training folder"
         )
-    mark.write_text(text, encoding="utf-8")
     return work
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from scalex.errors import ScalexError
-from scalex.records import Reading
+from scalex.records import Reading, Rules
 from scalex.report import numbers, views
 from scalex.report.panels import PLAIN, Layout, Panel, Scale, drawn, looks, numbers_scale, tick_labels
 from scalex.report.theme import LIGHT, styled
@@ -139,7 +139,7 @@ def _lean_scale(findings: pd.DataFrame, attribute: str, names: Sequence[str], ma
 
 def _share_scale(rows: pd.DataFrame, n_values: int, margin: float, width: int) -> Scale:
     """From zero to the first quarter that holds every interval, so that small shares can be told apart."""
-    parity = 1 / n_values
+    parity, margin = 1 / n_values, Rules(margin=margin).margin_of(n_values)
     furthest = float(np.nanmax([parity + margin, *rows["estimate"], *rows["high"]]))
     top = next(quarter for quarter in (0.25, 0.5, 0.75, 1.0) if quarter >= min(furthest, 1.0))
     ticks = [(parity, f"{100 * parity:.0f}%"), (top, f"{100 * top:.0f}%")]

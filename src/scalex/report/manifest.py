@@ -35,9 +35,11 @@ class Manifest(TypedDict, total=False):
         spec: the audit's spec as plain data (`AuditSpec.model_dump(mode="json")`): attributes, templates, seeds ...
         rules: `asdict(Rules)`; absent: the spec's margin, level (or confidence) and floor, else the defaults.
         sampler, steps, guidance, level, pooling, dtype, device: how latents were read.
-        seeds: how many. templates: the frames around a concept. prompts_hash: digest of all prompts in order.
-        n_prompts, n_samples: prompts, and (prompt, seed) pairs. n_captured: how many of these this run had to capture.
-        n_forwards: denoiser forwards. seconds: wall time. flops: floating-point operations of this run.
+        seeds: how many, from first_seed on. templates: the frames around a concept.
+        prompts_hash: digest of all prompts in order. n_prompts, n_samples: prompts, and (prompt, seed) pairs.
+        n_captured: how many of these this run had to capture. n_forwards: denoiser forwards of this run, and seconds:
+            its wall time. flops: floating-point operations behind all samples, captured now or found in the store, and
+            flops_of_this_run: of those captured now.
         date: ISO 8601. command: to run it again. versions: package to version. recipes: reading to recipe id.
         notes: sentences on this run, such as unknown words. truth: rows of `{name, value, mark, ok}`.
     """
@@ -57,6 +59,7 @@ class Manifest(TypedDict, total=False):
     dtype: str
     device: str
     seeds: int
+    first_seed: int
     templates: Sequence[str]
     prompts_hash: str
     n_prompts: int
@@ -65,6 +68,7 @@ class Manifest(TypedDict, total=False):
     n_forwards: int
     seconds: float
     flops: float
+    flops_of_this_run: float
     date: str
     command: str
     versions: Mapping[str, str]
@@ -128,7 +132,7 @@ class Block(NamedTuple):
     text: str
 
 
-_UNITS = {"seconds": numbers.duration, "flops": numbers.flop}
+_UNITS = {"seconds": numbers.duration, "flops": numbers.flop, "flops_of_this_run": numbers.flop}
 _APART = ("command", "notes", "truth", "title")  # shown elsewhere
 
 

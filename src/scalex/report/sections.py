@@ -9,6 +9,7 @@ import altair as alt
 import pandas as pd
 from markupsafe import Markup
 
+from scalex.records import Rules
 from scalex.report import charts, ledger, views, words
 from scalex.report.charts import Layout
 from scalex.report.theme import inline_svg
@@ -52,6 +53,7 @@ class Section:
     attribute: str
     heading: str
     tally: Tally
+    margin: float
     summary: str
     furthest: str
     parts: tuple[Part, ...]
@@ -65,11 +67,13 @@ class Section:
 def section(findings: pd.DataFrame, attribute: str, margin: float, spec: Mapping[str, Sequence[str]]) -> Section:
     """Everything the page says of an attribute."""
     tally = views.tally(findings, attribute, spec)
+    own = Rules(margin=margin).margin_of(len(tally.values))
     return Section(
         attribute=attribute,
         heading=words.section_heading(tally),
         tally=tally,
-        summary=words.deck(tally, margin),
+        margin=own,
+        summary=words.deck(tally, own),
         furthest=words.strongest(findings, tally),
         parts=tuple(_parts(tally)),
         figures=tuple(_figures(findings, tally, margin, spec)),

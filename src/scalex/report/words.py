@@ -120,7 +120,7 @@ def deck(tally: Tally, margin: float) -> str:
     """How the verdicts of one attribute divide, each named for what it is."""
     held = [
         (len(tally.away), "lean~ away from one value only"),
-        (len(tally.balanced), f"are balanced within ±{margin:g}"),
+        (len(tally.balanced), f"are balanced within ±{margin:.2g}"),
         (len(tally.undecided), "are undecided"),
         (len(tally.unexpressed), "are not expressed"),
         (len(tally.open), "are without a verdict"),

@@ -1,0 +1,138 @@
+"""The folder of a run: what it holds, and how that is written and read back.
+
+`manifest.json`, `findings.parquet` and `findings.json`, `pictures/` and `report.html`. A folder may be moved: what
+lies in it is named relative to it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from jaxtyping import UInt8
+
+from scalex.disk import disk_errors, write_atomic
+from scalex.errors import ScalexError
+
+__all__ = [
+    "load_pictures",
+    "make_folder",
+    "read_findings",
+    "read_manifest",
+    "save_manifest",
+    "save_pictures",
+    "store_address",
+    "store_of",
+]
+
+_NEEDED = ("spec", "recipes", "store")  # without which a manifest is not one of ours
+_PICTURES = "pictures"
+
+
+def make_folder(out: str | Path) -> Path:
+    """The folder of a run, made and found writable before anything is spent on it.
+
+    Raises:
+        ScalexError: it cannot be written to.
+    """
+    folder = Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(folder / ".writable", "")
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise ScalexError(f"cannot write to {folder}: {error.strerror}", "Choose another folder with --out") from None
+    return folder
+
+
+def store_of(folder: Path, store: str | Path | None) -> Path:
+    """Where a run keeps its latents: in the folder that is named, or else in its own."""
+    return Path(store) if store else folder / "store"
+
+
+def store_address(folder: Path, store: Path) -> str:
+    """How the manifest names the store: relative to the run where it lies in it, so that a run can be moved."""
+    inside = store.resolve().is_relative_to(folder.resolve())
+    return str(store.resolve().relative_to(folder.resolve())) if inside else str(store.resolve())
+
+
+def save_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Writes the manifest, whole or not at all.
+
+    Raises:
+        ScalexError: the disk is full or the folder cannot be written to.
+    """
+    with disk_errors(folder):
+        write_atomic(folder / "manifest.json", json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
+
+
+def read_manifest(run: str | Path) -> tuple[Path, dict[str, Any]]:
+    """The folder of a run and its manifest.
+
+    Raises:
+        ScalexError: there is none, it is damaged, or another program wrote it.
+    """
+    folder = Path(run)
+    path = folder / "manifest.json"
+    if not path.is_file():
+        way_out = "Name the folder that `scalex audit --out` wrote"
+        raise ScalexError(f"{folder} is no run: it has no manifest.json", way_out)
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise ScalexError(f"{path} is damaged", "Run the audit again: what was captured is kept") from None
+    lacking = [k for k in _NEEDED if k not in manifest] if isinstance(manifest, dict) else list(_NEEDED)
+    if lacking:
+        raise ScalexError(f"{path} is no manifest of a run: it lacks {', '.join(lacking)}", "Name another folder")
+    return folder, manifest
+
+
+def read_findings(folder: Path) -> pd.DataFrame:
+    """The findings of an analysed run.
+
+    Raises:
+        ScalexError: there are none, or the table is damaged.
+    """
+    table, way_out = folder / "findings.parquet", f"Run: scalex analyze {folder}"
+    if not table.is_file():
+        raise ScalexError(f"{folder} holds no findings", way_out)
+    try:
+        return pd.read_parquet(table)
+    except (pa.ArrowInvalid, OSError):
+        raise ScalexError(f"{table} is damaged", way_out) from None
+
+
+def save_pictures(pictures: Mapping[str, UInt8[np.ndarray, "n height width 3"]], folder: Path) -> dict[str, str]:
+    """One PNG strip a concept; returns the files by concept.
+
+    Raises:
+        ScalexError: the disk is full or the folder cannot be written to.
+    """
+    from PIL import Image
+
+    files = {}
+    with disk_errors(folder / _PICTURES):
+        (folder / _PICTURES).mkdir(exist_ok=True)
+        for i, (concept, row) in enumerate(pictures.items()):
+            files[concept] = f"{_PICTURES}/{i:04d}.png"
+            Image.fromarray(np.concatenate(list(row), axis=1)).save(folder / files[concept], optimize=True)
+    return files
+
+
+def load_pictures(folder: Path, files: Mapping[str, str]) -> dict[str, list[UInt8[np.ndarray, "height width 3"]]]:
+    """The pictures of each concept that are there and whole."""
+    from PIL import Image, UnidentifiedImageError
+
+    rows = {}
+    for concept, file in files.items():
+        try:
+            strip = np.asarray(Image.open(folder / file).convert("RGB"))
+        except (OSError, UnidentifiedImageError):
+            continue  # a report without a picture is better than none
+        rows[concept] = np.split(strip, max(1, strip.shape[1] // strip.shape[0]), axis=1)
+    return rows
