@@ -271,7 +271,7 @@ def analyze(run: str | Path, names: Sequence[str] | None = None, *, store: str |
     latents = _latents(spec, manifest, Path(store) if store else folder / manifest["store"])
     found = analyses.run(names or _analyses_of(spec), latents, spec.attribute_values, spec.rules)
     frame = pd.DataFrame([asdict(f) for f in found], columns=list(Finding.columns()))
-    with disk_errors(folder):
+    with disk_errors(folder, option="--out"):
         write_tables(frame, folder)
     return Audit(frame, manifest, folder)
 

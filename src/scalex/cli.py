@@ -212,6 +212,9 @@ def score(
     folder: Annotated[Path | None, typer.Argument(help="Folder of an organism; the embedded one if absent.")] = None,
     out: OutOpt = Path("runs/score"),
     seeds: Annotated[int, typer.Option("--seeds", min=4, help="Seeds of the audit.")] = 128,
+    block: Annotated[
+        int | None, typer.Option("--block", min=4, help="Score so many seeds at a time: the mean over all blocks.")
+    ] = None,
     images: Annotated[int, typer.Option("--images", min=128, help="Pictures behind each realised share.")] = 512,
     json_: JsonOpt = False,
 ) -> None:
@@ -219,7 +222,7 @@ def score(
     from scalex import truth
 
     with _progress("score") as (progress,):
-        marks = truth.score_organism(folder, out, seeds=seeds, images=images, progress=progress)
+        marks = truth.score_organism(folder, out, seeds=seeds, block=block, images=images, progress=progress)
     _finish(marks, json_)
 
 
@@ -304,9 +307,9 @@ def _finish(marks: list[Mark], as_json: bool) -> None:
         _print_json([m.row() for m in marks])
     else:
         for m in marks:
-            typer.echo(
-                f"{'    ' if m.mark is None else 'ok  ' if m.ok else 'MISS'}  {m.value:8.3f}  {m.asked:<12}  {m.name}"
-            )
+            said = "    " if m.mark is None else "ok  " if m.ok else "MISS"
+            over = " ({:.3f} to {:.3f})".format(*m.spread) if m.spread else ""
+            typer.echo(f"{said}  {m.value:8.3f}  {m.asked:<12}  {m.name}{over}")
     if not all(m.ok for m in marks):
         raise typer.Exit(1)
 

@@ -20,7 +20,6 @@ __all__ = ["disk_errors", "local_folder", "locked", "remove_abandoned", "size_of
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _IN_THE_WAY = frozenset({errno.ENOTDIR, errno.EEXIST})
-_ANOTHER = "name another folder with --store"
 
 # Lance loses errno on its way through Rust and Arrow, but keeps it in the text.
 _RUST_ERRNO = re.compile(r"\(os error (\d+)\)")
@@ -36,7 +35,9 @@ def local_folder(address: str | Path) -> Path:
         ScalexError: the address is not that of a local folder.
     """
     if "://" in str(address):
-        raise ScalexError(f"{address} is not a local folder", "A store is a local folder so far: " + _ANOTHER)
+        raise ScalexError(
+            f"{address} is not a local folder", "A store is a local folder so far: name another folder with --store"
+        )
     return Path(address).expanduser().absolute()
 
 
@@ -106,17 +107,18 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
 
 
 @contextmanager
-def disk_errors(place: Path, kept: Callable[[], int] | None = None) -> Iterator[None]:
+def disk_errors(place: Path, kept: Callable[[], int] | None = None, option: str = "--store") -> Iterator[None]:
     """Turn a full disk, a missing permission or a file in the way into one clear line; other errors pass unchanged.
 
     Args:
         place: the folder that the errors are about.
         kept: counts what is safely stored, for the message about a full disk.
+        option: of the command line, that names another folder.
     """
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:
-        explained = _explain(_errno(error), place, kept)
+        explained = _explain(_errno(error), place, kept, option)
         if explained is None:
             raise
         raise explained from error
@@ -129,12 +131,13 @@ def _errno(error: Exception) -> int | None:
     return int(found[1]) if found else None
 
 
-def _explain(number: int | None, place: Path, kept: Callable[[], int] | None) -> ScalexError | None:
+def _explain(number: int | None, place: Path, kept: Callable[[], int] | None, option: str) -> ScalexError | None:
+    another = f"name another folder with {option}"
     if number in _FULL:
         safe = "" if kept is None else f": {kept()} samples are kept"
         return ScalexError(f"disk full at {place}", f"Free space and run the same command again{safe}")
     if number in _FORBIDDEN:
-        return ScalexError(f"cannot write to {place}", f"Give yourself write permission there, or {_ANOTHER}")
+        return ScalexError(f"cannot write to {place}", f"Give yourself write permission there, or {another}")
     if number in _IN_THE_WAY:
-        return ScalexError(f"a file is in the way of the folder {place}", f"Move it, or {_ANOTHER}")
+        return ScalexError(f"a file is in the way of the folder {place}", f"Move it, or {another}")
     return None

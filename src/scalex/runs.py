@@ -67,7 +67,7 @@ def save_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     Raises:
         ScalexError: the disk is full or the folder cannot be written to.
     """
-    with disk_errors(folder):
+    with disk_errors(folder, option="--out"):
         write_atomic(folder / "manifest.json", json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
 
 
@@ -116,7 +116,7 @@ def save_pictures(pictures: Mapping[str, UInt8[np.ndarray, "n height width 3"]],
     from PIL import Image
 
     files = {}
-    with disk_errors(folder / _PICTURES):
+    with disk_errors(folder / _PICTURES, option="--out"):
         (folder / _PICTURES).mkdir(exist_ok=True)
         for i, (concept, row) in enumerate(pictures.items()):
             files[concept] = f"{_PICTURES}/{i:04d}.png"

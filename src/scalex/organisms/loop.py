@@ -88,13 +88,11 @@ def saving(folder: Path) -> Iterator[None]:
         ScalexError: the disk is full, `folder` cannot be written to, or a file is in its way.
     """
     try:
-        with disk_errors(folder):
+        with disk_errors(folder, option="--out"):
             try:
                 yield
             except SafetensorError as error:  # no OSError, but its text holds the number that `disk_errors` reads
                 raise RuntimeError(str(error)) from error
-    except ScalexError as error:  # `disk_errors` speaks of stores
-        raise ScalexError(error.wrong, error.way_out.replace("--store", "--out")) from error
     except OSError as error:
         wrong = f"cannot write to {folder}: {error.strerror or error}"
         raise ScalexError(wrong, "Name another folder with --out") from error
