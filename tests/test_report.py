@@ -724,3 +724,11 @@ def test_it_reads_without_scripts(browser: Any, report: Path) -> None:
     page, _ = opened(browser, report, java_script_enabled=False)
     assert page.locator("#findings-table tbody tr").count() == len(synthetic([*PEOPLE[:10], *HOSTILE[:2]]))
     assert not page.locator("#filters").is_visible()
+
+
+@pytest.mark.parametrize(("captured", "name"), [(12_800, "time"), (0, "time of this run"), (None, "time")])
+def test_time_is_said_to_be_of_this_run_where_samples_were_there_already(captured: int | None, name: str) -> None:
+    from scalex.report.html import _facts
+
+    told = MANIFEST | ({} if captured is None else {"n_captured": captured})
+    assert dict(_facts(synthetic(["cook"]), told))[name] == "6 min 52 s"

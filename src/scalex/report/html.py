@@ -142,9 +142,15 @@ def _facts(findings: pd.DataFrame, manifest: Mapping[str, Any]) -> list[tuple[st
         ("seeds each", _said(seeds, numbers.count)),
         ("samples read", _said(manifest.get("n_samples"), numbers.count)),
         ("compute", _said(manifest.get("flops"), numbers.flop)),
-        ("time", _said(manifest.get("seconds"), numbers.duration)),
+        (_time_of(manifest), _said(manifest.get("seconds"), numbers.duration)),
     ]
     return [(name, value) for name, value in facts if value]
+
+
+def _time_of(manifest: Mapping[str, Any]) -> str:
+    """What the time is: of everything, or of this run alone where samples were there already."""
+    held = (manifest.get("n_samples") or 0) - (manifest.get("n_captured") or 0)
+    return "time of this run" if held and manifest.get("n_captured") is not None else "time"
 
 
 def _said(value: Any, how: Any) -> str:
