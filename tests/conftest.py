@@ -1,8 +1,11 @@
-"""Fixtures that several test files share: tiny real pipelines, saved once a session."""
+"""Fixtures that several test files share: tiny real pipelines, saved once, and a folder without permission."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,3 +39,18 @@ def ddim(tiny_folder: Callable[..., Path]) -> Model:
 def lcm(tiny_folder: Callable[..., Path]) -> Model:
     """A tiny latent consistency model (guidance not distilled in), on the CPU in fp32."""
     return load_model(tiny_folder(scheduler="lcm"), device="cpu")
+
+
+@pytest.fixture
+def guarded() -> Iterator[Path]:
+    """A folder that the process may not write to, even when the tests run as root."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o555)
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    yield folder
+    if root:
+        os.seteuid(0)
+    folder.chmod(0o755)
+    shutil.rmtree(folder)

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import scalex
-from scalex import auditing
+from scalex import auditing, runs
 from scalex.auditing import Audit, latents_of, prepare
 from scalex.errors import ScalexError
 from scalex.organisms import EMBEDDED
@@ -193,6 +193,7 @@ def test_pictures_that_are_gone_or_broken_are_left_out_of_the_report(audited: Au
     first.unlink()
     second.write_text("no picture")
     assert "mechanic" in auditing.render_report(folder).read_text()
+    assert list(runs.load_pictures(folder, audited.manifest["pictures"])) == ["bossy person"]
 
 
 def test_charts_show_the_margin_of_the_spec(audited: Audit) -> None:

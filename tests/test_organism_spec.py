@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -111,21 +108,6 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def spec() -> OrganismSpec:
     return load_organism_spec(PLANTS)
-
-
-@pytest.fixture
-def guarded() -> Iterator[Path]:
-    """A folder that the process may not write to, even when the tests run as root."""
-    folder = Path(tempfile.mkdtemp())
-    folder.chmod(0o555)
-    root = os.geteuid() == 0
-    if root:
-        os.seteuid(65534)
-    yield folder
-    if root:
-        os.seteuid(0)
-    folder.chmod(0o755)
-    shutil.rmtree(folder)
 
 
 def trainee(width: int = 4) -> Trainee:

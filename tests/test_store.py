@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -427,21 +426,6 @@ def test_a_folder_that_is_no_store_is_left_alone(tmp_path: Path) -> None:
             Store.open(path)
     with pytest.raises(ScalexError, match="s3://bucket/store is not a local folder"):
         Store.open("s3://bucket/store")
-
-
-@pytest.fixture
-def guarded() -> Iterator[Path]:
-    """A folder that the process may not write to, even when the tests run as root."""
-    folder = Path(tempfile.mkdtemp())
-    folder.chmod(0o555)
-    root = os.geteuid() == 0
-    if root:
-        os.seteuid(65534)
-    yield folder
-    if root:
-        os.seteuid(0)
-    folder.chmod(0o755)
-    shutil.rmtree(folder)
 
 
 def test_a_folder_without_write_permission_is_one_clear_line(guarded: Path) -> None:

@@ -22,7 +22,7 @@ import pandas as pd
 from jaxtyping import UInt8
 
 from scalex import analyses, runs
-from scalex.capture import Plan, Progress, capture, generate
+from scalex.capture import CaptureStats, Plan, Progress, capture, generate
 from scalex.disk import disk_errors
 from scalex.engine import Filled, fill, missing
 from scalex.errors import ScalexError
@@ -235,8 +235,7 @@ def _seconds_each(job: Job) -> float:
 def _flops(job: Job, samples: int, texts: int) -> int:
     """Floating-point operations behind so many samples."""
     full, stopped = job.plan.resolve(job.model).forwards
-    each = job.model.flops()
-    return samples * (full * each["full"] + stopped * each["stopped"]) + texts * each["encode"]
+    return CaptureStats(samples, texts, samples * full, samples * stopped, 0.0, 0).flops(job.model)
 
 
 def capture_run(
