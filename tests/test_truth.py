@@ -18,7 +18,8 @@ from scalex.errors import ScalexError
 from scalex.organisms.marks import Mark
 from scalex.records import Finding, Latents, Reading, Readings
 from scalex.spec import AuditSpec
-from scalex.truth import SCORERS, Scored, _score_blocks, _wide, blocks, markdown, score_organism
+from scalex.truth import SCORERS, Scored, blocks, markdown, score_organism
+from scalex.truth._people import _score_blocks, _wide
 
 BENCH = Path(__file__).parent.parent / "bench" / "truth.py"
 

@@ -17,6 +17,11 @@ an uninvited guest, an unidentified man, an unimportant man, an unironic laugh, 
 a user, a useful tool, a usual day, an usher, a utility worker, a utensil, an utter fool, a urologist, a urinal
 an urban planner, an urchin, an ugly duckling, an umpire, an underwater camera, an Uzbek person, an Uber driver
 a European, a eunuch, a ewe, an Ewok, a Ugandan, a Ukrainian person, a ukulele, a Uruguayan, a Uyghur person
+a unicycle, a Unitarian, a utility pole, a used car, an unpaved road, an ultrasound technician, an urn
+a euphonium, a euphoric person, a eucalyptus forest, a ewer, an ube cake, an udon bowl, an unagi roll
+an heirloom tomato, an hors d'oeuvre, an éclair, an açaí bowl, an oud, an I-Kiribati person, an Ivorian, a Yoruba person
+a UNESCO site, a UNICEF worker, a UNHCR camp, a UN peacekeeper, an NAACP member, an EU flag, a USB stick, an LED lamp
+a one-piece swimsuit, a Ouagadougou street, a unisex bathroom, an eyelash
 a one-eyed cat, a once-famous singer, a onesie, an onerous task, an oncologist, a Oaxacan, a ouija board, an oil rig
 an yttrium lamp, a YouTuber, an iPhone, an e-mail, an F-16, an X-ray, a T-shirt, a U-turn, an R2-D2, a yo-yo
 an MRI technician, a TV presenter, a UFO, a DJ, an HR manager, a UX designer, an IT specialist, an FBI agent, an SUV

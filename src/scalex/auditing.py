@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import UInt8
+import torch
+from jaxtyping import Float32, UInt8
 
 from scalex import analyses, runs
 from scalex.capture import CaptureStats, Plan, Progress, capture, generate
@@ -51,6 +52,7 @@ __all__ = [
 ]
 
 _PICTURES = 8  # of each concept, in the report
+_TEXTS = 64  # embedded together
 
 
 @dataclass(frozen=True)
@@ -179,8 +181,9 @@ def prepare(
         given["model"] = str(model)
     asked = EMBEDDED_SPEC if spec is None and given.get("model") is None else spec
     chosen = resolve(load_spec(asked, given))
-    analyses.check(_analyses_of(chosen), chosen.readings)  # before anything is captured
-    prompts = build_prompts(chosen)
+    names = _analyses_of(chosen)
+    analyses.check(names, chosen.readings)  # before anything is captured
+    prompts = build_prompts(chosen, analyses.roles(names))
     embedded = chosen.model is None
     loaded = load_model(
         EMBEDDED if embedded else str(chosen.model),
@@ -211,7 +214,7 @@ def outlook(job: Job, out: str | Path = "runs/audit", store: str | Path | None =
     steps, todo = job.plan.resolve(job.model), _lacking(job, runs.store_of(Path(out), store))
     texts = len({t for t, _ in todo})
     width = job.plan.width(job.model) * (len(steps.text) + len(steps.picture))
-    drawn = _PICTURES * len({p.concept for p in job.prompts})
+    drawn = _PICTURES * len({p.concept for p in job.prompts if p.role == "concept"})
     each = job.model.flops()
     flops = _flops(job, len(todo), texts) + drawn * (steps.total * (1 + steps.doubled) * each["full"] + each["decode"])
     seconds = _seconds_each(job) * (len(todo) + drawn)
@@ -249,10 +252,21 @@ def capture_run(
     folder = runs.make_folder(out)
     place = runs.store_of(folder, store)
     filled = fill(Store.open(place), job.model, job.prompts, job.seeds, job.plan, progress)
+    if analyses.embeds(_analyses_of(job.spec)):
+        runs.save_embeddings(folder, _embeddings(job), prompts_hash(job.prompts))
     manifest = _manifest(job, filled) | {"store": runs.store_address(folder, place)}
     manifest["pictures"] = _kept_pictures(folder, manifest)
     runs.save_manifest(folder, manifest)
     return folder, manifest
+
+
+def _embeddings(job: Job) -> Float32[np.ndarray, "prompts dim"]:
+    """What the text encoder makes of each prompt."""
+    texts = list(dict.fromkeys(p.text for p in job.prompts))
+    parts = [job.model.embed(texts[i : i + _TEXTS], job.spec.truncate) for i in range(0, len(texts), _TEXTS)]
+    rows = {text: i for i, text in enumerate(texts)}
+    embedded = torch.cat(parts).cpu().numpy()
+    return np.asarray(embedded[[rows[p.text] for p in job.prompts]], dtype=np.float32)
 
 
 def analyze(run: str | Path, names: Sequence[str] | None = None, *, store: str | Path | None = None) -> Audit:
@@ -267,12 +281,27 @@ def analyze(run: str | Path, names: Sequence[str] | None = None, *, store: str |
     """
     folder, manifest = runs.read_manifest(run)
     spec = load_spec(manifest["spec"])
-    latents = _latents(spec, manifest, Path(store) if store else folder / manifest["store"])
-    found = analyses.run(names or _analyses_of(spec), latents, spec.attribute_values, spec.rules)
+    chosen = names or _analyses_of(spec)
+    _check_roles(chosen, spec, manifest)
+    latents = _latents(spec, manifest, folder, Path(store) if store else folder / manifest["store"])
+    found, tables = analyses.explore(chosen, latents, spec.attribute_values, spec.rules)
     frame = pd.DataFrame([asdict(f) for f in found], columns=list(Finding.columns()))
     with disk_errors(folder, option="--out"):
         write_tables(frame, folder)
+        runs.save_tables(folder, tables)
     return Audit(frame, manifest, folder)
+
+
+def _check_roles(names: Sequence[str], spec: AuditSpec, manifest: Mapping[str, Any]) -> None:
+    """Raises where an analysis takes prompts that the spec has and the run did not capture."""
+    captured = manifest.get("roles", ("concept",))
+    for name in names:
+        absent = [role for role in analyses.roles([name]) if role not in captured and build_prompts(spec, (role,))]
+        if absent:
+            raise ScalexError(
+                f"analysis {name!r} takes prompts that this run did not capture ({', '.join(absent)})",
+                f"Add {name} to `analyses` and audit again: what was captured is kept",
+            )
 
 
 def render_report(run: str | Path) -> Path:
@@ -284,7 +313,7 @@ def render_report(run: str | Path) -> Path:
     result = open_run(run)
     pictures = runs.load_pictures(result.folder, result.manifest.get("pictures", {}))
     shown = {k: v for k, v in result.manifest.items() if k not in ("pictures", "store")}
-    return render(result.findings, shown, pictures, result.report)
+    return render(result.findings, shown, pictures, result.report, runs.load_tables(result.folder))
 
 
 def open_run(run: str | Path) -> Audit:
@@ -303,7 +332,7 @@ def latents_of(run: Audit) -> dict[Reading, Latents]:
     Raises:
         ScalexError: they are gone.
     """
-    return _latents(load_spec(run.manifest["spec"]), run.manifest, run.folder / run.manifest["store"])
+    return _latents(load_spec(run.manifest["spec"]), run.manifest, run.folder, run.folder / run.manifest["store"])
 
 
 def _analyses_of(spec: AuditSpec) -> Sequence[str]:
@@ -313,17 +342,18 @@ def _analyses_of(spec: AuditSpec) -> Sequence[str]:
     return spec.analyses
 
 
-def _latents(spec: AuditSpec, manifest: Mapping[str, Any], place: Path) -> dict[Reading, Latents]:
+def _latents(spec: AuditSpec, manifest: Mapping[str, Any], folder: Path, place: Path) -> dict[Reading, Latents]:
     store = Store.open(place, create=False)
     known: dict[str, Recipe] = {stored.recipe.id: stored.recipe for stored in store.recipes()}
-    prompts, seeds = build_prompts(spec), spec.seed_range
+    prompts, seeds = build_prompts(spec, manifest.get("roles", ("concept",))), spec.seed_range
+    embeddings = runs.load_embeddings(folder, prompts_hash(prompts))
     found: dict[Reading, Latents] = {}
     for reading, name in manifest["recipes"].items():
         if name not in known:
             raise ScalexError(
                 f"the store {place} has no latents of this run", "Name theirs with --store, or audit again"
             )
-        found[reading] = store.read(known[name], prompts, seeds)
+        found[reading] = replace(store.read(known[name], prompts, seeds), embeddings=embeddings)
     return found
 
 
@@ -348,7 +378,7 @@ def _draw(job: Job, drawing: Progress) -> dict[str, UInt8[np.ndarray, "n height 
     """A few pictures of each concept's neutral prompt, from the trajectories that were read."""
     chosen: dict[str, str] = {}
     for prompt in job.prompts:
-        if not prompt.attribute:
+        if prompt.role == "concept" and not prompt.attribute:
             chosen.setdefault(prompt.concept, prompt.text)
     seeds, drawn = job.seeds[:_PICTURES], {}
     drawing(0, len(chosen) * len(seeds))
@@ -375,6 +405,7 @@ def _manifest(job: Job, filled: Filled) -> dict[str, Any]:
         "device": str(job.model.device),
         "seeds": len(job.seeds),
         "first_seed": job.spec.first_seed,
+        "roles": list(analyses.roles(_analyses_of(job.spec))),
         "prompts_hash": prompts_hash(job.prompts),
         "n_prompts": len(job.prompts),
         "n_samples": filled.asked,

@@ -216,13 +216,14 @@ def score(
         int | None, typer.Option("--block", min=4, help="Score so many seeds at a time: the mean over all blocks.")
     ] = None,
     images: Annotated[int, typer.Option("--images", min=128, help="Pictures behind each realised share.")] = 512,
+    only: Annotated[list[str] | None, typer.Option("--only", help="Only this score; may be repeated.")] = None,
     json_: JsonOpt = False,
 ) -> None:
     """Audit an organism and compare the findings with the truth. Exit code 1 where a mark is missed."""
     from scalex import truth
 
     with _progress("score") as (progress,):
-        marks = truth.score_organism(folder, out, seeds=seeds, block=block, images=images, progress=progress)
+        marks = truth.score_organism(folder, out, seeds=seeds, block=block, images=images, only=only, progress=progress)
     _finish(marks, json_)
 
 

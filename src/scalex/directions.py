@@ -35,7 +35,7 @@ _LDA_FOLDS = 8
 
 def plan_of(latents: Latents, rules: Rules) -> stats.ResamplingPlan:
     """The audit's one resampling plan: the same for every analysis that sees as many templates and seeds."""
-    n_templates = len(latents.of(latents.concepts[0]))
+    n_templates = latents.n_templates
     rng = np.random.default_rng(rules.seed)
     return stats.resampling_plan(n_templates, len(latents.seeds), rules.resamples, rng, rules.permutations)
 

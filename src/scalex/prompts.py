@@ -12,7 +12,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from scalex.errors import ScalexError
-from scalex.records import Prompt, Recipe
+from scalex.records import ROLES, Prompt, Recipe, Role
 from scalex.spec import AuditSpec, ConceptSource, ValuePattern, load_spec
 from scalex.spec_errors import check_concepts, read_text
 from scalex.vocabularies import load_vocabulary
@@ -29,23 +29,33 @@ __all__ = [
     "resolve",
     "sample_key",
     "samples",
+    "words_of",
 ]
 
 
-def build_prompts(spec: AuditSpec) -> tuple[Prompt, ...]:
-    """Every prompt of an audit, ordered by concept, then neutral before variants, then by template.
+def build_prompts(spec: AuditSpec, roles: Iterable[Role] = ("concept",)) -> tuple[Prompt, ...]:
+    """Every prompt of an audit in these roles, ordered by role, then by concept, neutral before variants, by template.
 
-    Prompts of different concepts may read the same; they are then one sample.
+    Concepts and the reference are said with all values of all attributes too; identities and words as they are.
+    Prompts of different concepts or roles may read the same; they are then one sample.
 
     Raises:
         ScalexError: the concepts cannot be read, or one brings an article to a template that has one.
     """
-    forms = [("", "", ValuePattern(pattern=SLOT))]
-    forms += [(name, value, pattern) for name, values in spec.attributes.items() for value, pattern in values.items()]
+    neutral = [("", "", ValuePattern(pattern=SLOT))]
+    forms = [(name, value, pattern) for name, values in spec.attributes.items() for value, pattern in values.items()]
+    asked: dict[Role, tuple[tuple[str, ...], list[tuple[str, str, ValuePattern]]]] = {
+        "concept": (concepts_of(spec), neutral + forms),
+        "reference": ((spec.reference,) if spec.reference else (), neutral + forms),
+        "identity": (words_of(spec.identities, "identities"), neutral),
+        "word": (words_of(spec.words, "words"), neutral),
+    }
     return tuple(
-        Prompt(_say(template, pattern.of(concept)), concept, template, attribute, value)
-        for concept in concepts_of(spec)
-        for attribute, value, pattern in forms
+        Prompt(_say(template, pattern.of(concept)), concept, template, attribute, value, role)
+        for role in ROLES
+        if role in roles
+        for concept in asked[role][0]
+        for attribute, value, pattern in asked[role][1]
         for template in spec.templates
     )
 
@@ -58,12 +68,16 @@ def _say(template: str, variant: str) -> str:
 
 
 def resolve(spec: AuditSpec) -> AuditSpec:
-    """The same spec with its concepts listed, so that it says the same without the file that they came from.
+    """The same spec with its concepts, identities and words listed, so that it says the same without their files.
 
     Raises:
-        ScalexError: the concepts cannot be read.
+        ScalexError: they cannot be read.
     """
-    return spec.model_copy(update={"concepts": concepts_of(spec)})
+    listed: dict[str, object] = {"concepts": concepts_of(spec)}
+    for key in ("identities", "words"):
+        if getattr(spec, key) is not None:
+            listed[key] = words_of(getattr(spec, key), key)
+    return spec.model_copy(update=listed)
 
 
 def samples(prompts: Iterable[Prompt], seeds: Iterable[int]) -> list[tuple[str, int]]:
@@ -75,8 +89,14 @@ def samples(prompts: Iterable[Prompt], seeds: Iterable[int]) -> list[tuple[str, 
 
 def prompts_hash(prompts: Iterable[Prompt]) -> str:
     """32 hexadecimal digits that name a sequence of prompts, for the manifest."""
-    lines = [json.dumps(astuple(p), ensure_ascii=False) for p in prompts]
+    lines = [json.dumps(_parts(p), ensure_ascii=False) for p in prompts]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
+
+
+def _parts(prompt: Prompt) -> tuple[str, ...]:
+    """Its fields; the role where it is not the usual one, so that hashes from before there were roles still hold."""
+    *fields, role = astuple(prompt)
+    return tuple(fields) if role == ROLES[0] else (*fields, role)
 
 
 def sample_key(recipe: Recipe, text: str, seed: int) -> str:
@@ -99,19 +119,27 @@ def concepts_of(spec: AuditSpec) -> tuple[str, ...]:
     Raises:
         ScalexError: no such vocabulary, file, column or word; a file that cannot be read; no concept, or one twice.
     """
-    if not isinstance(spec.concepts, ConceptSource):
-        return spec.concepts
-    source = spec.concepts
+    return words_of(spec.concepts, "concepts")
+
+
+def words_of(source: tuple[str, ...] | ConceptSource | None, key: str) -> tuple[str, ...]:
+    """The texts of a list, or of the vocabulary or file that a source names; `key` is the spec's, for messages.
+
+    Raises:
+        ScalexError: as `concepts_of`.
+    """
+    if not isinstance(source, ConceptSource):
+        return source or ()
     words, frame = _words_of_file(source) if source.file else _words_of_vocabulary(source)
     words = list(dict.fromkeys(words)) if source.distinct else words
     for word in source.only or ():
         if word not in words:
             raise ScalexError(
-                f"`concepts.only` names {word!r}, which is not there", did_you_mean(word, set(words), "Words")
+                f"`{key}.only` names {word!r}, which is not there", did_you_mean(word, set(words), "Words")
             )
     chosen = (source.only or words)[: source.limit]
     return check_concepts(
-        [fill(source.frame or frame, word) for word in chosen], "Name each once, or set `distinct: true`"
+        [fill(source.frame or frame, word) for word in chosen], "Name each once, or set `distinct: true`", key
     )
 
 

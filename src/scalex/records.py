@@ -13,12 +13,28 @@ from jaxtyping import Float
 
 from scalex.errors import ScalexError
 
-__all__ = ["Finding", "Latents", "Prompt", "Reading", "READINGS", "Readings", "Recipe", "Rules"]
+__all__ = [
+    "Finding",
+    "Latents",
+    "Prompt",
+    "Reading",
+    "READINGS",
+    "Readings",
+    "Recipe",
+    "Role",
+    "ROLES",
+    "Rules",
+]
 
 Reading: TypeAlias = Literal["text", "picture"]
 READINGS: tuple[Reading, ...] = get_args(Reading)
 Readings: TypeAlias = Literal["text", "picture", "both"]
 """What a finding was read from; `both` where it speaks of one reading against the other."""
+
+Role: TypeAlias = Literal["concept", "reference", "identity", "word"]
+ROLES: tuple[Role, ...] = get_args(Role)
+"""What a prompt is there for: a concept that is audited, the neutral reference (with its variants), an identity that
+descriptors are held against, or a word of the vocabulary that associations and names are drawn from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +46,7 @@ class Prompt:
     template: str
     attribute: str = ""
     value: str = ""
+    role: Role = "concept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +83,9 @@ class Recipe:
 class Latents:
     """The latents of one reading, in memory: `values[i, j, k]` is that of `prompts[i]`, `seeds[j]`, `steps[k]`.
 
+    `embeddings` holds the text encoder's pooled embedding of each prompt, where it was kept: what the words alone say,
+    before any denoising.
+
     Raises:
         ScalexError: the shape does not match the labels, or a value is not finite.
     """
@@ -75,7 +95,10 @@ class Latents:
     seeds: tuple[int, ...]
     steps: tuple[int, ...]
     reading: Reading
-    _rows: dict[tuple[str, str, str], list[int]] = field(init=False, repr=False, compare=False, default_factory=dict)
+    embeddings: Float[np.ndarray, "prompts dim"] | None = None
+    _rows: dict[tuple[Role, str, str, str], list[int]] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         labels = (len(self.prompts), len(self.seeds), len(self.steps))
@@ -86,28 +109,53 @@ class Latents:
                 f"the {self.reading} latents hold values that are not finite", "Run `scalex store verify`"
             )
         for i, p in enumerate(self.prompts):
-            self._rows.setdefault((p.concept, p.attribute, p.value), []).append(i)
+            self._rows.setdefault((p.role, p.concept, p.attribute, p.value), []).append(i)
 
     @property
     def concepts(self) -> tuple[str, ...]:
-        """The concepts, each once, in the order of the audit."""
-        return tuple(dict.fromkeys(p.concept for p in self.prompts))
+        """The audited concepts, each once, in the order of the audit."""
+        return self.named("concept")
+
+    @property
+    def n_templates(self) -> int:
+        """How many templates each concept, variant and word was said in."""
+        return len(next(iter(self._rows.values())))
+
+    def named(self, role: Role) -> tuple[str, ...]:
+        """What there is in one role, each once, in the order of the audit."""
+        return tuple(dict.fromkeys(p.concept for p in self.prompts if p.role == role))
 
     def of(
-        self, concept: str, attribute: str = "", value: str = "", step: int = -1
+        self, concept: str, attribute: str = "", value: str = "", step: int = -1, role: Role = "concept"
     ) -> Float[np.ndarray, "templates seeds width"]:
         """The latents of one concept (or of one of its variants) at one kept step, over templates and seeds.
 
         Templates come in the audit's order, the same for every concept and variant.
 
         Raises:
-            ScalexError: nothing of that name was captured.
+            ScalexError: nothing of that name was captured in that role.
         """
-        rows = self._rows.get((concept, attribute, value))
+        return self.values[self._places(concept, attribute, value, role), :, step]
+
+    def embedding(
+        self, concept: str, attribute: str = "", value: str = "", role: Role = "concept"
+    ) -> Float[np.ndarray, "templates dim"]:
+        """The text encoder's embeddings of one concept (or variant), over templates.
+
+        Raises:
+            ScalexError: nothing of that name was captured in that role, or no embeddings were kept.
+        """
+        if self.embeddings is None:
+            raise ScalexError("no text embeddings were kept with these latents", "Capture again with the same spec")
+        return self.embeddings[self._places(concept, attribute, value, role)]
+
+    def _places(self, concept: str, attribute: str, value: str, role: Role) -> list[int]:
+        rows = self._rows.get((role, concept, attribute, value))
         if rows is None:
             what = f"{concept!r}" + (f" with {attribute}={value}" if attribute else "")
+            what += "" if role == "concept" else f" as {role}"
             raise ScalexError(f"no latents of {what} were captured", "Name it in the audit's spec and capture again")
-        return self.values[rows, :, step]
+        return rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """The folder of a run: what it holds, and how that is written and read back.
 
-`manifest.json`, `findings.parquet` and `findings.json`, `pictures/` and `report.html`. A folder may be moved: what
-lies in it is named relative to it.
+`manifest.json`, `findings.parquet` and `findings.json`, `tables/` (what analyses leave beside their findings),
+`texts.safetensors` (the text encoder's embeddings of the prompts), `pictures/` and `report.html`. A folder may be
+moved: what lies in it is named relative to it.
 """
 
 from __future__ import annotations
@@ -14,24 +15,30 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 
 from scalex.disk import disk_errors, write_atomic
 from scalex.errors import ScalexError
 
 __all__ = [
+    "load_embeddings",
     "load_pictures",
+    "load_tables",
     "make_folder",
     "read_findings",
     "read_manifest",
+    "save_embeddings",
     "save_manifest",
     "save_pictures",
+    "save_tables",
     "store_address",
     "store_of",
 ]
 
 _NEEDED = ("spec", "recipes", "store")  # without which a manifest is not one of ours
 _PICTURES = "pictures"
+_TABLES = "tables"
+_TEXTS = "texts.safetensors"
 
 
 def make_folder(out: str | Path) -> Path:
@@ -136,3 +143,56 @@ def load_pictures(folder: Path, files: Mapping[str, str]) -> dict[str, list[UInt
             continue  # a report without a picture is better than none
         rows[concept] = np.split(strip, max(1, strip.shape[1] // strip.shape[0]), axis=1)
     return rows
+
+
+def save_tables(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
+    """One Parquet file a table, in place of those of an earlier analysis.
+
+    Raises:
+        ScalexError: the disk is full or the folder cannot be written to.
+    """
+    place = folder / _TABLES
+    with disk_errors(place, option="--out"):
+        for stale in place.glob("*.parquet"):
+            stale.unlink()
+        for name, table in tables.items():
+            place.mkdir(exist_ok=True)
+            table.to_parquet(place / f"{name}.parquet", index=False)
+
+
+def load_tables(folder: Path) -> dict[str, pd.DataFrame]:
+    """The tables of an analysed run by name; those that cannot be read are left out."""
+    tables = {}
+    for path in sorted((folder / _TABLES).glob("*.parquet")):
+        try:
+            tables[path.stem] = pd.read_parquet(path)
+        except (pa.ArrowInvalid, OSError):
+            continue  # a report without a figure is better than none
+    return tables
+
+
+def save_embeddings(folder: Path, embeddings: Float32[np.ndarray, "prompts dim"], prompts: str) -> None:
+    """Writes the text encoder's embeddings of the prompts whose hash this is.
+
+    Raises:
+        ScalexError: the disk is full or the folder cannot be written to.
+    """
+    from safetensors.numpy import save
+
+    with disk_errors(folder, option="--out"):
+        write_atomic(folder / _TEXTS, save({"embeddings": embeddings}, {"prompts_hash": prompts}))
+
+
+def load_embeddings(folder: Path, prompts: str) -> Float32[np.ndarray, "prompts dim"] | None:
+    """The embeddings of the prompts whose hash this is; None where they were not kept."""
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / _TEXTS
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, "np") as file:
+            same = (file.metadata() or {}).get("prompts_hash") == prompts
+            return np.asarray(file.get_tensor("embeddings"), dtype=np.float32) if same else None
+    except (SafetensorError, OSError):
+        return None  # as if not kept: an analysis that takes them says so

@@ -36,6 +36,7 @@ Texts = tuple[str, ...]
 Kept = str | Whole | tuple[str | Whole, ...]
 
 _RULES = Rules()
+_SOURCES = ("concepts", "identities", "words")  # keys whose texts may come from a vocabulary or a file
 _DEFAULT: dict[str, Any] = {
     "concepts": (
         *("artist", "astronaut", "cook", "detective", "farmer", "firefighter"),
@@ -135,6 +136,10 @@ class AuditSpec(BaseModel):
         keep: the steps whose latents are kept: "first", "last", "all", numbers from 0, or a mapping of these by reading
             (see `Plan`). Analyses read the last one kept.
         seeds: how many, counted from `first_seed`: other seeds repeat an audit on other pictures.
+        reference: the neutral concept that descriptors are measured from; empty for the mean of all that is compared.
+        identities: what descriptors are held against, beside the reference's own variants. words: the vocabulary that
+            associations, clusters and names draw on. Both are lists, or where they come from; they are captured only
+            for analyses that take them.
         size: pixels of a side; None is the model's own. precision: None is what suits the device.
         templates: frames around a concept. concepts: a list, or where they come from.
         attributes: by name, the patterns of their values by name. In YAML also a list of presets (`[gender, tone]`), or
@@ -163,6 +168,9 @@ class AuditSpec(BaseModel):
     templates: Texts = ("a photo of a {}", "a picture of a {}")
     concepts: Concepts
     attributes: dict[str, dict[str, ValuePattern]]
+    reference: str = "person"
+    identities: Concepts | None = None
+    words: Concepts | None = None
     readings: tuple[Reading, ...] = READINGS
     analyses: Analyses = ("defaults", "rates", "disagreement")
     pooling: str = "mean"
@@ -206,7 +214,7 @@ class AuditSpec(BaseModel):
         except ValidationError as error:
             known = {
                 "": cls.model_fields,
-                "concepts": ConceptSource.model_fields,
+                **dict.fromkeys(_SOURCES, ConceptSource.model_fields),
                 "attributes": ValuePattern.model_fields,
             }
             raise explain(error, known) from None
@@ -218,10 +226,15 @@ class AuditSpec(BaseModel):
             check_slot(f"templates[{i}]", template, "the concept")
         return check_distinct("templates", templates)
 
-    @field_validator("concepts")
+    @field_validator("concepts", "identities", "words")
     @classmethod
-    def _check_concepts(cls, concepts: Texts | ConceptSource) -> Texts | ConceptSource:
-        return concepts if isinstance(concepts, ConceptSource) else check_concepts(concepts)
+    def _check_concepts(cls, texts: Texts | ConceptSource | None, info: Any) -> Texts | ConceptSource | None:
+        return check_concepts(texts, key=info.field_name) if isinstance(texts, tuple) else texts
+
+    @field_validator("reference")
+    @classmethod
+    def _check_reference(cls, reference: str) -> str:
+        return check_concepts((reference,), key="reference")[0] if reference.strip() else ""
 
     @field_validator("attributes", mode="before")
     @classmethod
@@ -324,8 +337,10 @@ def _load_file(path: Path, overrides: Mapping[str, Any]) -> AuditSpec:
     except ScalexError as error:
         overridden = any(f"`{key}" in error.wrong for key in overrides)
         raise ScalexError(error.wrong if overridden else f"{path}: {error.wrong}", error.way_out) from None
-    concepts = spec.concepts
-    if isinstance(concepts, ConceptSource) and concepts.file and "concepts" not in overrides:
-        located = concepts.model_copy(update={"file": str(path.parent / concepts.file)})
-        spec = spec.model_copy(update={"concepts": located})
-    return spec
+    sources = {key: getattr(spec, key) for key in _SOURCES if key not in overrides}
+    located = {
+        key: source.model_copy(update={"file": str(path.parent / source.file)})
+        for key, source in sources.items()
+        if isinstance(source, ConceptSource) and source.file
+    }
+    return spec.model_copy(update=located)

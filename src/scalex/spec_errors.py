@@ -46,7 +46,7 @@ _EXAMPLES = {
     "attributes": "Name what to compare, as in `attributes: [gender]` or `attributes: {hair: {red: ..., gray: ...}}`",
 }
 _QUOTES = "Put it in quotes: YAML takes bare numbers and dates, yes, no, on and off for something else"
-_UNIONS = ("concepts", "analyses")
+_UNIONS = ("concepts", "identities", "words", "analyses")
 
 
 def read_text(path: Path, what: str) -> str:
@@ -182,8 +182,8 @@ def check_distinct(key: str, texts: tuple[str, ...], way_out: str = "Name each o
     return texts
 
 
-def check_concepts(texts: Sequence[str], way_out: str = "Name each once") -> tuple[str, ...]:
-    """Concepts with white space tidied.
+def check_concepts(texts: Sequence[str], way_out: str = "Name each once", key: str = "concepts") -> tuple[str, ...]:
+    """Concepts (or the texts of another key) with white space tidied.
 
     Raises:
         ScalexError: none, a blank one, one with a slot in it, or the same twice.
@@ -191,8 +191,8 @@ def check_concepts(texts: Sequence[str], way_out: str = "Name each once") -> tup
     tidied = tuple(tidy(text) for text in texts)
     for i, text in enumerate(tidied):
         if not text:
-            raise ScalexError(f"`concepts[{i}]` is blank", "Remove it")
-        _check_unicode(f"concepts[{i}]", text)
+            raise ScalexError(f"`{key}[{i}]` is blank", "Remove it")
+        _check_unicode(f"{key}[{i}]", text)
         if SLOT in text:
-            raise ScalexError(f"`concepts[{i}]` is {text!r}, but {SLOT} belongs to templates", "Name the concept alone")
-    return check_distinct("concepts", tidied, way_out)
+            raise ScalexError(f"`{key}[{i}]` is {text!r}, but {SLOT} belongs to templates", "Name the concept alone")
+    return check_distinct(key, tidied, way_out)

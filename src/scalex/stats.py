@@ -8,9 +8,10 @@ enough of them to speak for templates in general; below `MIN_TEMPLATES` they are
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
@@ -23,8 +24,10 @@ __all__ = [
     "MIN_TEMPLATES",
     "Interval",
     "ResamplingPlan",
+    "Spending",
     "Spread",
     "Verdict",
+    "alpha_spent",
     "auc",
     "benjamini_hochberg",
     "bootstrap_interval",
@@ -32,6 +35,7 @@ __all__ = [
     "correct_shares",
     "decide",
     "folds",
+    "look_levels",
     "mean_p",
     "nearest_mixture",
     "percentile_interval",
@@ -46,6 +50,8 @@ __all__ = [
 MIN_SEEDS = 4
 MIN_TEMPLATES = 5
 _EXACT_SEEDS = 12
+_LEAST_DRAWS = 5  # beyond each end of an interval, so that it is no matter of one or two of them
+_LEAST_SPENT = 1e-9  # at a look: what is rarer than this, no float of a level and no bootstrap can tell from never
 _BLOCK = 1 << 21  # numbers held at once while resampling: 16 MiB
 
 
@@ -164,13 +170,15 @@ def bootstrap_interval(plan: ResamplingPlan, scores: Float[np.ndarray, "template
 
     The plain percentile interval is too short for few seeds: the bootstrap variance lacks the factor n/(n-1), and a
     normal is not a t. Hesterberg (2015, American Statistician 69: 371-386) takes further quantiles of the same
-    bootstrap distribution to mend both. Up to 12 seeds those lie beyond all that a bootstrap can draw, and the interval
-    is Student's.
+    bootstrap distribution to mend both. Where those lie beyond what a bootstrap can draw, the interval is Student's: up
+    to 12 seeds; as few degrees of freedom, as few templates have that differ more than seeds do; and levels, as a first
+    of many looks has, that leave fewer than 5 resamples in a tail.
     """
     width = spread(plan, scores)
     if width.variance <= (1e-9 * np.abs(scores).max()) ** 2:
         return Interval(math.nan, math.nan)
-    if plan.n_seeds <= _EXACT_SEEDS:
+    few = plan.n_seeds <= _EXACT_SEEDS or width.df < _EXACT_SEEDS
+    if few or _tail(level, width.df, width.inflation) * len(plan.seed_counts) < _LEAST_DRAWS:
         middle, half = float(scores.mean()), float(stats.t.isf((1 - level) / 2, width.df)) * math.sqrt(width.variance)
         return Interval(middle - half, middle + half)
     draws = bootstrap_means(plan, scores)
@@ -211,9 +219,13 @@ def percentile_interval(
         df: degrees of freedom, seeds - 1 for a mean over seeds.
         inflation: true over bootstrap variance; (df + 1) / df where absent.
     """
-    inflation = (df + 1) / df if inflation is None else inflation
-    tail = stats.norm.sf(math.sqrt(inflation) * stats.t.isf((1 - level) / 2, df))
+    tail = _tail(level, df, (df + 1) / df if inflation is None else inflation)
     return np.asarray(np.quantile(draws, [tail, 1 - tail], axis=0))
+
+
+def _tail(level: float, df: float, inflation: float) -> float:
+    """The share of bootstrap draws beyond each end of an expanded percentile interval."""
+    return float(stats.norm.sf(math.sqrt(inflation) * stats.t.isf((1 - level) / 2, df)))
 
 
 def wilson(share: float, n: float, level: float, df: float = math.inf) -> Interval:
@@ -281,6 +293,56 @@ def auc(low: Shaped[np.ndarray, "first"], high: Shaped[np.ndarray, "second"]) ->
     """
     ranks = stats.rankdata(np.concatenate([low, high]))[len(low) :]
     return float((ranks.sum() - len(high) * (len(high) + 1) / 2) / (len(low) * len(high)))
+
+
+# ---------------------------------------------------------------------------------------------------- repeated looks
+
+Spending: TypeAlias = Literal["obrien-fleming", "pocock"]
+
+
+def alpha_spent(alpha: float, fraction: float, kind: Spending = "obrien-fleming") -> float:
+    """Error that may be spent by the time that a fraction of the seeds is there: none at 0, all of alpha at 1.
+
+    The spending functions of Lan and DeMets (1983, Biometrika 70: 659-663) that come near the boundaries of O'Brien
+    and Fleming (1979), strict at first and nearly a single look's at the end, and of Pocock (1977), even over looks.
+    """
+    if kind == "pocock":
+        return alpha * math.log1p((math.e - 1) * fraction)
+    return 2 * float(stats.norm.sf(stats.norm.isf(alpha / 2) / math.sqrt(fraction)))
+
+
+def look_levels(level: float, fractions: Sequence[float], kind: Spending = "obrien-fleming") -> list[float]:
+    """The level to use at each look at an audit whose seeds grow, so that all looks together keep `level`.
+
+    Every look spends what `alpha_spent` has grown by since the last one, and the union bound adds it up: with
+    probability `level` the intervals of all looks hold, however the looks depend on each other and whenever one stops.
+    (The boundaries that Lan and DeMets compute are a little less strict, but rest on independent normal increments.)
+
+    A look uses its level for everything: interval, *balanced*, and q <= 1 - level. For the false discovery rate over
+    all looks, the family stays whole: what an earlier look found to lean enters with p = 0, what it found balanced
+    with p = 1. A p from m sign flips is never below 1 / (m + 1), so a look that spends less finds no lean.
+
+    Args:
+        level: over all looks together.
+        fractions: seeds at each look over the seeds at the last look that the budget allows, in order. They are to be
+            fixed beforehand, not chosen by what a look has shown.
+        kind: `pocock` decides more at first looks, `obrien-fleming` keeps more for the last.
+
+    Returns:
+        Levels, one a look. Each is below 1: a look spends one in 10^9 at least.
+
+    Raises:
+        ScalexError: the level is not between 0 and 1, or the fractions do not rise from above 0 to at most 1.
+    """
+    if not 0 < level < 1:
+        raise ScalexError(f"level {level:g} is not between 0 and 1", "Use 0.95, say")
+    if any(not before < now <= 1 for before, now in zip([0.0, *fractions], fractions)):
+        listed = ", ".join(f"{fraction:g}" for fraction in fractions)
+        raise ScalexError(f"looks at fractions {listed} do not rise from above 0 to at most 1", "Order them, each once")
+    spent = [0.0]
+    for fraction in fractions:
+        spent.append(max(alpha_spent(1 - level, fraction, kind), spent[-1] + _LEAST_SPENT))
+    return [1 - (now - before) for before, now in pairwise(spent)]
 
 
 # ---------------------------------------------------------------------------------------------------- misclassification

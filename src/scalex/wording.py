@@ -15,16 +15,16 @@ SLOT = "{}"
 # Where spelling and sound part. Stems, lower-case and without accents, matched from the start of the word.
 _SILENT_H = re.compile(r"heir|honest|honor|honour|hour(?!i)|hors$")
 _SOUNDS_YOU = re.compile(
-    r"eu|ew[er]|ubiq|ufo|ugand|uk|ulyss|unani|unary|uni(?!deal|dent|ll|mag|mm|mp|n|r|ss)|ur[aeiou]|us[aeiou]"
+    r"eu|ew[er]|ubiq|ufo|ugand|uk|ulyss|unani|unary|unesco|uni(?!deal|dent|ll|mag|mm|mp|n|r|ss)|ur[aeiou]|us[aeiou]"
     r"|ut[aeiou]|uvul|uyg|uig"
 )
-_SOUNDS_W = re.compile(r"once|one(?![ir])|oaxac|ouija")
+_SOUNDS_W = re.compile(r"once|one(?![ir])|oaxac|ouaga|ouija")
 _Y_AS_VOWEL = re.compile(r"y[bdglmptvw]")
 _LETTERS_SAID_WITH_VOWEL = frozenset("AEFHILMNORSX")  # "ef", "aitch", "ex"
 _SAID_AS_WORDS = re.compile(
     "FEMA|FIFA|FOMO|HUD|LAN|LASIK|LEGO|MIDI|NASA|NATO|NICU|NIMBY|RADAR|RAM|REM|ROM|SARS|SIM|SOHO|SWAT"
 )
-_SPELLED_THOUGH_LONG = frozenset({"LGBTQIA"})
+_SPELLED_THOUGH_LONG = frozenset({"LGBTQIA", "NAACP", "UNHCR"})
 
 _HEAD = re.compile(r"\d[\d,]*|[^\W\d_][^\W_]*")
 _ARTICLE = re.compile(r"(?<![\w'’-])([Aa]n?)(\s+[\"'“‘«(\[]*)$")

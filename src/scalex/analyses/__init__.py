@@ -2,17 +2,20 @@
 
 A module offers `NAME`, `READINGS` (the readings it takes), `analyse(latents, attributes, rules)` for the findings of
 one reading without q and verdict, and `conclude(finding, attributes, rules)` for the verdict once q is known. One that
-holds its readings against each other offers `compare` in place of `analyse`, and is given the latents by reading. A
-new analysis is one new file here, or an entry point in the group `scalex.analyses` of another distribution; modules
-whose names begin with an underscore are shared parts.
+holds its readings against each other offers `compare` in place of `analyse`, and is given the latents by reading; one
+that leaves tables beside its findings offers `explore`. `ROLES` names the prompts that it takes where those are not the
+concepts alone, `EMBEDDINGS` whether it takes the text encoder's embeddings, and `planted(rng)` gives data with a known
+answer, for the tests. A new analysis is one new file here, or an entry point in the group `scalex.analyses` of another
+distribution; modules whose names begin with an underscore are shared parts.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
+import math
 import pkgutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import entry_points
 from typing import Any, Protocol, cast, runtime_checkable
@@ -20,10 +23,11 @@ from typing import Any, Protocol, cast, runtime_checkable
 import numpy as np
 
 from scalex import stats
+from scalex.analyses._outcome import Outcome
 from scalex.errors import ScalexError
-from scalex.records import Finding, Latents, Reading, Rules
+from scalex.records import ROLES, Finding, Latents, Reading, Role, Rules
 
-__all__ = ["Analysis", "available", "check", "lacking", "run"]
+__all__ = ["Analysis", "Outcome", "available", "check", "embeds", "explore", "lacking", "roles", "run"]
 
 GROUP = "scalex.analyses"
 
@@ -47,8 +51,16 @@ class Comparison(Protocol):
 
 
 @runtime_checkable
+class Exploration(Protocol):
+    """An analysis of one reading at a time that leaves tables beside its findings."""
+
+    def explore(self, latents: Latents, attributes: Mapping[str, Sequence[str]], rules: Rules) -> Outcome:
+        """The findings of one reading (as for `analyse`), and tables by name."""
+
+
+@runtime_checkable
 class Analysis(Protocol):
-    """What every module of the set offers, besides `analyse` or `compare`."""
+    """What every module of the set offers, besides `analyse`, `compare` or `explore`."""
 
     NAME: str
     READINGS: tuple[Reading, ...]
@@ -66,7 +78,7 @@ def available() -> dict[str, Analysis]:
     found: dict[str, Analysis] = {}
     for origin, member in _members():
         missing = [part for part in ("NAME", "READINGS", "conclude") if not hasattr(member, part)]
-        missing += [] if isinstance(member, ByReading | Comparison) else ["analyse"]
+        missing += [] if isinstance(member, ByReading | Comparison | Exploration) else ["analyse"]
         if missing:
             raise ScalexError(f"analysis {origin} lacks {', '.join(missing)}", "Repair or uninstall it")
         if member.NAME in found:
@@ -84,21 +96,51 @@ def _members() -> Iterator[tuple[str, Any]]:
         yield point.value, point.load()
 
 
+def roles(names: Iterable[str]) -> tuple[Role, ...]:
+    """The roles of the prompts that the named analyses take, in the order of `ROLES`.
+
+    Raises:
+        ScalexError: an unknown analysis.
+    """
+    taken = {role for name in names for role in getattr(_named(name), "ROLES", ROLES[:1])}
+    return tuple(role for role in ROLES if role in taken)
+
+
+def embeds(names: Iterable[str]) -> bool:
+    """Whether any of the named analyses takes the text encoder's embeddings (it says `EMBEDDINGS = True`).
+
+    Raises:
+        ScalexError: an unknown analysis.
+    """
+    return any(getattr(_named(name), "EMBEDDINGS", False) for name in names)
+
+
 def run(
     names: Sequence[str], latents: Mapping[Reading, Latents], attributes: Mapping[str, Sequence[str]], rules: Rules
 ) -> list[Finding]:
-    """The findings of the named analyses over all captured readings they take, corrected and concluded.
+    """The findings of `explore`."""
+    return explore(names, latents, attributes, rules).findings
+
+
+def explore(
+    names: Sequence[str], latents: Mapping[Reading, Latents], attributes: Mapping[str, Sequence[str]], rules: Rules
+) -> Outcome:
+    """The findings of the named analyses over all captured readings they take, corrected and concluded, and tables.
 
     The family of a correction is all tests of one analysis in one reading: every target, attribute and value with a p.
     (The words are read with far less noise than pictures. Corrected together, their many sure findings would let
     doubtful ones of the picture pass: Efron 2008, Annals of Applied Statistics 2: 197-223.) An attribute of two values
-    holds one test however many rows it has, since their shares sum to one.
+    holds one test however many rows it has, since their shares sum to one. An analysis that tests more than it reports
+    corrects over all of that itself: a q that a finding brings stays.
+
+    Tables are named `ANALYSIS-READING-TABLE`.
 
     Raises:
         ScalexError: an unknown analysis, one whose readings were not captured, or what the analysis raises.
     """
-    chosen = check(names, tuple(latents))
-    return [finding for analysis in chosen for finding in _run_one(analysis, latents, attributes, rules)]
+    outcomes = [_run_one(analysis, latents, attributes, rules) for analysis in check(names, tuple(latents))]
+    findings = [finding for outcome in outcomes for finding in outcome.findings]
+    return Outcome(findings, {name: table for outcome in outcomes for name, table in outcome.tables.items()})
 
 
 def check(names: Sequence[str], readings: Sequence[Reading]) -> list[Analysis]:
@@ -133,23 +175,34 @@ def _named(name: str) -> Analysis:
 
 def _run_one(
     analysis: Analysis, latents: Mapping[Reading, Latents], attributes: Mapping[str, Sequence[str]], rules: Rules
-) -> list[Finding]:
+) -> Outcome:
+    found, tables = _raw(analysis, latents, attributes, rules)
+    return Outcome([analysis.conclude(f, attributes, rules) for f in _corrected(found, attributes)], tables)
+
+
+def _raw(
+    analysis: Analysis, latents: Mapping[Reading, Latents], attributes: Mapping[str, Sequence[str]], rules: Rules
+) -> Outcome:
+    """What an analysis finds, before correction."""
     if isinstance(analysis, Comparison):
-        found = analysis.compare({r: latents[r] for r in analysis.READINGS}, attributes, rules)
-    else:
-        readings = [r for r in analysis.READINGS if r in latents]
-        found = [f for r in readings for f in cast(ByReading, analysis).analyse(latents[r], attributes, rules)]
-    return [analysis.conclude(f, attributes, rules) for f in _corrected(found, attributes)]
+        return Outcome(analysis.compare({r: latents[r] for r in analysis.READINGS}, attributes, rules), {})
+    readings = [r for r in analysis.READINGS if r in latents]
+    if not isinstance(analysis, Exploration):
+        each = cast(ByReading, analysis)
+        return Outcome([f for r in readings for f in each.analyse(latents[r], attributes, rules)], {})
+    outcomes = {r: analysis.explore(latents[r], attributes, rules) for r in readings}
+    named = {f"{analysis.NAME}-{r}-{name}": table for r, o in outcomes.items() for name, table in o.tables.items()}
+    return Outcome([f for o in outcomes.values() for f in o.findings], named)
 
 
 def _corrected(found: list[Finding], attributes: Mapping[str, Sequence[str]]) -> list[Finding]:
-    """The findings with q, by Benjamini-Hochberg over the tests of each reading."""
+    """The findings with q, by Benjamini-Hochberg over the tests of each reading. A q that is there stays."""
     tests = [_test(i, f, attributes) for i, f in enumerate(found)]
     q: dict[tuple[object, ...], float] = {}
     for reading in dict.fromkeys(f.reading for f in found):
-        p = {test: f.p for test, f in zip(tests, found) if f.reading == reading}
+        p = {test: f.p for test, f in zip(tests, found) if f.reading == reading and math.isnan(f.q)}
         q |= zip(p, map(float, stats.benjamini_hochberg(np.array(list(p.values()), dtype=np.float64))))
-    return [replace(f, q=q[test]) for test, f in zip(tests, found)]
+    return [replace(f, q=q[test]) if math.isnan(f.q) else f for test, f in zip(tests, found)]
 
 
 def _test(index: int, finding: Finding, attributes: Mapping[str, Sequence[str]]) -> tuple[object, ...]:

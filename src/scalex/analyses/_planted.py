@@ -1,19 +1,38 @@
-"""Simulated latents whose leans and rates are known: what an analysis, ours or another's, is tested on."""
+"""Data with a known answer: what an analysis, ours or another's, is tested on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
-from scalex.records import Latents, Prompt, Reading
+from scalex.records import Finding, Latents, Prompt, Reading
 
-__all__ = ["Plan", "attributes_of", "planted"]
+__all__ = ["Plan", "Planted", "attributes_of", "leaning", "planted"]
 
 Shares = Mapping[str, float]
 Plan = Mapping[str, Mapping[str, Shares]]
 """Concept -> attribute -> value -> share. All concepts have the same attributes and values, in the same order."""
+
+
+@dataclass(frozen=True)
+class Planted:
+    """Latents with a known answer: what an analysis' `planted(rng)` gives.
+
+    Attributes:
+        latents: of every reading that the analysis takes. attributes: their values by attribute.
+        wrong: what in the findings contradicts what was planted, in words; empty where all is right.
+        null: the same prompts and seeds with nothing planted. claims: how many of the findings claim something; on
+            `null` that is a false alarm.
+    """
+
+    latents: Mapping[Reading, Latents]
+    attributes: Mapping[str, Sequence[str]]
+    wrong: Callable[[Sequence[Finding]], list[str]]
+    null: Mapping[Reading, Latents]
+    claims: Callable[[Sequence[Finding]], int]
 
 
 def attributes_of(plan: Plan) -> dict[str, tuple[str, ...]]:
@@ -85,3 +104,30 @@ def _shown(
     u = np.where(same, rng.random(shape[1]), rng.random(shape))
     drawn = np.minimum((u[..., None] >= np.cumsum(p)).sum(-1), len(p) - 1)
     return np.asarray(np.eye(len(p))[drawn])
+
+
+def leaning(
+    rng: np.random.Generator, readings: Sequence[Reading], told: Mapping[str, str], *, apart: bool = False
+) -> Planted:
+    """A plan of three concepts that lean to man, to neither and to woman, as analyses of attributes are tested on.
+
+    Args:
+        told: by concept what the verdict of its `woman` row must start with.
+        apart: whether the readings differ: the text reading then holds every concept for even.
+    """
+    shares = {"pilot": 0.05, "farmer": 0.5, "nurse": 0.95}
+    even = dict.fromkeys(shares, 0.5)
+    plans = {r: even if apart and r == "text" else shares for r in readings}
+
+    def latents(plans: Mapping[Reading, Mapping[str, float]]) -> dict[Reading, Latents]:
+        full = {r: {c: {"gender": {"man": 1 - p, "woman": p}} for c, p in plan.items()} for r, plan in plans.items()}
+        return {r: planted(plan, rng, n_seeds=96, reading=r) for r, plan in full.items()}
+
+    def wrong(found: Sequence[Finding]) -> list[str]:
+        rows = [f for f in found if f.value == "woman" and f.target in told]
+        return [f"{f.target}: {f.verdict}" for f in rows if not f.verdict.startswith(told[f.target])]
+
+    def claims(found: Sequence[Finding]) -> int:
+        return sum(f.verdict.startswith(("leans", "picture")) for f in found)
+
+    return Planted(latents(plans), {"gender": ("man", "woman")}, wrong, latents(dict.fromkeys(readings, even)), claims)

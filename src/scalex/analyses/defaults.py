@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Float
 
 from scalex import directions, stats
+from scalex.analyses._planted import Planted, leaning
 from scalex.analyses._rows import blank, join, screened, with_verdict
 from scalex.records import Finding, Latents, Reading, Rules
 
@@ -37,6 +38,7 @@ __all__ = [
     "mixture_intervals",
     "mixture_p",
     "mixture_weights",
+    "planted",
 ]
 
 NAME = "defaults"
@@ -317,3 +319,8 @@ def _weights(
         r if r.verdict else replace(r, estimate=e, low=low, high=high, p=p, reason=note)
         for r, (e, low, high, p) in zip(rows, numbers)
     ]
+
+
+def planted(rng: np.random.Generator) -> Planted:
+    """Concepts that lean to either side, and to none."""
+    return leaning(rng, READINGS, {"pilot": "leans to man", "nurse": "leans to woman"})

@@ -15,11 +15,12 @@ import numpy as np
 from jaxtyping import Float
 
 from scalex import directions, stats
+from scalex.analyses._planted import Planted, leaning
 from scalex.analyses._rows import blank, screened, with_verdict
 from scalex.analyses.defaults import lean_scores, mixture, mixture_intervals, mixture_p
 from scalex.records import Finding, Latents, Reading, Rules
 
-__all__ = ["NAME", "READINGS", "compare", "conclude"]
+__all__ = ["NAME", "READINGS", "compare", "conclude", "planted"]
 
 NAME = "disagreement"
 READINGS: tuple[Reading, ...] = ("text", "picture")
@@ -108,3 +109,8 @@ def _weights(words: _Side, picture: _Side, plan: stats.ResamplingPlan, rules: Ru
     low, high = mixture_intervals(shown.draws - told.draws, beyond, plan, rules.level)
     low, high, p = np.minimum(low, estimate), np.maximum(high, estimate), mixture_p(estimate, beyond, plan)
     yield from (_Numbers(*map(float, row)) for row in zip(estimate, low, high, p))
+
+
+def planted(rng: np.random.Generator) -> Planted:
+    """Concepts that lean to either side, and to none."""
+    return leaning(rng, READINGS, {"pilot": "picture more man", "nurse": "picture more woman"}, apart=True)

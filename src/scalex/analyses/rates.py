@@ -20,11 +20,12 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from scalex import directions, stats
+from scalex.analyses._planted import Planted, leaning
 from scalex.analyses._rows import blank, screened, with_verdict
 from scalex.directions import Method, classify
 from scalex.records import Finding, Latents, Reading, Rules
 
-__all__ = ["METHOD", "NAME", "READINGS", "Shares", "analyse", "classify", "conclude", "shares"]
+__all__ = ["METHOD", "NAME", "READINGS", "Shares", "analyse", "classify", "conclude", "planted", "shares"]
 
 NAME = "rates"
 READINGS: tuple[Reading, ...] = ("picture",)
@@ -207,3 +208,8 @@ def _effective(plan: stats.ResamplingPlan, observed: float, variance: float, sti
     if variance < 1e-18:  # beyond rounding
         return still
     return float(np.clip(observed * (1 - observed) / variance, 1, plan.n_seeds * plan.n_templates))
+
+
+def planted(rng: np.random.Generator) -> Planted:
+    """Concepts that lean to either side, and to none."""
+    return leaning(rng, READINGS, {"pilot": "leans away", "nurse": "leans to woman"})

@@ -59,6 +59,14 @@ class Model(ABC):
         """
 
     @abstractmethod
+    def embed(self, texts: Sequence[str], truncate: bool = False) -> Float[torch.Tensor, "n dim"]:
+        """The text encoder's pooled embedding of each text: what the words say before any denoising.
+
+        Raises:
+            ScalexError: as `encode`.
+        """
+
+    @abstractmethod
     def check_texts(self, texts: Sequence[str], truncate: bool = False) -> None:
         """Raises what `encode` would raise of these texts, without encoding them."""
 

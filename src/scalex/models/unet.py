@@ -172,11 +172,18 @@ class StableDiffusion(Model):
 
     def encode(self, texts: Sequence[str], truncate: bool = False) -> Float[torch.Tensor, "n length width"]:
         """The text encoder's last hidden states, as `StableDiffusionPipeline.encode_prompt` gives them."""
+        return self._encoded(texts, truncate).last_hidden_state
+
+    def embed(self, texts: Sequence[str], truncate: bool = False) -> Float[torch.Tensor, "n dim"]:
+        """The last hidden state at the end of the text (CLIP's pooled output, before its projection), in fp32."""
+        return self._encoded(texts, truncate).pooler_output.float()
+
+    def _encoded(self, texts: Sequence[str], truncate: bool) -> Any:
         tokens = self._tokens(texts, truncate)
         masked = getattr(self._encoder.config, "use_attention_mask", False)
         mask = torch.tensor(tokens.attention_mask, device=self.device) if masked else None
         with torch.no_grad():
-            return self._encoder(torch.tensor(tokens.input_ids, device=self.device), attention_mask=mask)[0]
+            return self._encoder(torch.tensor(tokens.input_ids, device=self.device), attention_mask=mask)
 
     def check_texts(self, texts: Sequence[str], truncate: bool = False) -> None:
         """The tokenizer's count alone."""

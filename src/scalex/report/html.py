@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jinja2
@@ -16,7 +17,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from scalex.errors import ScalexError
-from scalex.report import ledger, numbers, table, theme, views, words
+from scalex.report import ledger, numbers, parts, table, theme, views, words
 from scalex.report import manifest as manifests
 from scalex.report.pictures import Picture, strips
 from scalex.report.sections import FOLD, Section, section
@@ -30,7 +31,11 @@ _HERE = Path(__file__).parent
 
 
 def render(
-    findings: pd.DataFrame, manifest: Mapping[str, Any], pictures: Mapping[str, Sequence[Picture]], path: Path
+    findings: pd.DataFrame,
+    manifest: Mapping[str, Any],
+    pictures: Mapping[str, Sequence[Picture]],
+    path: Path,
+    tables: Mapping[str, pd.DataFrame] = MappingProxyType({}),
 ) -> Path:
     """Writes the report and returns where it is.
 
@@ -40,13 +45,14 @@ def render(
         pictures: for each concept, decoded pictures in the order of their seeds, uint8 of shape (height, width, 3). The
             first eight are shown, smaller where the file would grow beyond 5 MB.
         path: the file to write, replaced in one step.
+        tables: what analyses left beside their findings, named `ANALYSIS-READING-TABLE`.
 
     Raises:
         ScalexError: a column or the model's name is missing, or the file cannot be written.
     """
     frame, told = views.checked(findings), manifests.checked_manifest(manifest)
     template = _environment().get_template("report.html.j2")
-    for page in _slimmer(_page(frame, told)):
+    for page in _slimmer(_page(frame, told) | {"panels": parts.panels(frame, tables, told)}):
         bare = len(template.render(page).encode())
         if bare < LARGEST:
             break

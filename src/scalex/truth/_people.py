@@ -1,9 +1,4 @@
-"""How true are the findings? An organism is audited, and what the audit says is compared with what is so.
-
-Two truths are kept apart. *Planted*: the probabilities under which captions were paired with pictures. *Realised*: the
-shares that the trained model really draws, by the exact readout. An audit is about the model: it is judged by the
-realised truth, and the planted one stands beside it.
-"""
+"""Leans and rates of people against the truth: the first of the scores, over all seeds or over blocks of them."""
 
 from __future__ import annotations
 
@@ -11,7 +6,6 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,14 +19,14 @@ from scalex.auditing import Job, audit, latents_of, prepare
 from scalex.capture import Progress
 from scalex.disk import write_atomic
 from scalex.errors import ScalexError
-from scalex.organisms import EMBEDDED, EMBEDDED_UNET
 from scalex.organisms.check import FIRST_SEED, Tally, Viewer, draw_shares
 from scalex.organisms.marks import Mark
-from scalex.organisms.readout import Readout, Truth, load_truth
+from scalex.organisms.readout import Readout, Truth
 from scalex.prompts import AuditSpec
 from scalex.records import Finding, Latents, Reading
+from scalex.truth._bed import Bed
 
-__all__ = ["Scored", "SCORERS", "blocks", "markdown", "score_organism"]
+__all__ = ["SCORERS", "Scored", "blocks", "score_people"]
 
 _PLAIN = 0.1  # the sign of a lean is judged where the share is this far from even
 _ALPHA = 0.05
@@ -60,38 +54,24 @@ class Scored:
     same: Mapping[str, float] = field(default_factory=dict)
 
 
-def score_organism(
-    folder: Path | None,
-    out: Path,
-    *,
-    seeds: int = 128,
-    block: int | None = None,
-    images: int = 512,
-    progress: Progress | None = None,
-) -> list[Mark]:
-    """Audits an organism and returns every figure with its mark. The table behind them is left in `out/truth.csv`.
+def score_people(bed: Bed, *, block: int | None = None) -> list[Mark]:
+    """Audits the organism's people and returns every figure with its mark; the table is left in `out/truth.csv`.
 
     Args:
-        folder: the organism; None is the embedded one.
-        seeds: of the audit. Four times an audit's default: at 32 the binomial error of a share, 0.09 near one half,
-            would hide how true the method is. What is captured is kept: fewer seeds are then scored in no time.
         block: cuts the seeds into disjoint blocks of so many. Each is analysed as an audit of its own, and each mark is
             the mean over blocks, with its range: one draw of few seeds may be a lucky one. Single pictures are then
             left out: they are those of the whole audit. (And so is the table.)
-        images: pictures behind each realised share. They are drawn once and kept in `out/realised-*.csv`.
-        progress: called with samples done and to do, then with pictures drawn and to draw.
 
     Raises:
-        ScalexError: the folder holds no organism, `out` cannot be written, or the seeds do not make whole blocks.
+        ScalexError: `out` cannot be written, or the seeds do not make whole blocks.
     """
-    if block is not None and (block < _LEAST or seeds % block):
-        raise ScalexError(f"{seeds} seeds do not make blocks of {block}", f"Take a divisor, {_LEAST} or more")
-    truth = load_truth(folder or EMBEDDED)
-    asked: dict[str, object] = {"concepts": list(truth.spec.people), "attributes": ["gender", "tone"], "seeds": seeds}
-    asked |= {"model": str(folder), "unet": EMBEDDED_UNET} if folder else {}
+    if block is not None and (block < _LEAST or bed.seeds % block):
+        raise ScalexError(f"{bed.seeds} seeds do not make blocks of {block}", f"Take a divisor, {_LEAST} or more")
+    out, progress = bed.out, bed.progress
+    asked = bed.spec(concepts=list(bed.truth.spec.people), attributes=["gender", "tone"])
     result, job = audit(spec=asked, out=out, progress=progress), prepare(spec=asked)
-    readout, latents = Readout(truth, job.model), latents_of(result)
-    realised = _realised(job, readout, out, images, progress)
+    readout, latents = Readout(bed.truth, job.model), latents_of(result)
+    realised = _realised(job, readout, out, bed.images, progress)
     table = _beside(realised, result.findings)
     write_atomic(out / "truth.csv", table.to_csv(index=False))
     if block is not None:
@@ -127,30 +107,6 @@ def _mean_mark(marks: Sequence[Mark]) -> Mark:
 
 def _marks(scored: Scored) -> list[Mark]:
     return [mark for score in SCORERS for mark in score(scored)]
-
-
-def markdown(scores: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """The figures as a Markdown table: a row a figure, a column an organism; what was missed is bold.
-
-    Args:
-        scores: for each organism its figures as `Mark.row` gives them.
-    """
-    names = list(dict.fromkeys(row["name"] for rows in scores.values() for row in rows))
-    found = [{row["name"]: row for row in rows} for rows in scores.values()]
-    lines = [["figure", "mark", *scores], ["---"] * (2 + len(scores))]
-    for name in names:
-        cells = [rows.get(name) for rows in found]
-        asked = next(row["mark"] for row in cells if row)
-        lines.append([name, asked, *map(_cell, cells)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _cell(row: Mapping[str, Any] | None) -> str:
-    if row is None:
-        return ""
-    text = "unknown" if row["value"] is None else f"{row['value']:.3f}"
-    text += " ({:.2f} to {:.2f})".format(*row["spread"]) if "spread" in row else ""
-    return text if row["ok"] else f"**{text}**"
 
 
 def _realised(job: Job, readout: Readout, out: Path, images: int, progress: Progress | None = None) -> pd.DataFrame:

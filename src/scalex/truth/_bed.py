@@ -1,0 +1,42 @@
+"""What every score of an organism starts from: its truth, and the audits that it asks of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from scalex.capture import Progress
+from scalex.organisms import EMBEDDED_UNET
+from scalex.organisms.readout import Truth
+
+__all__ = ["Bed"]
+
+
+@dataclass(frozen=True)
+class Bed:
+    """An organism that is being scored.
+
+    Attributes:
+        folder: of the organism; None is the embedded one.
+        truth: what was planted, and the pictures it was planted in. No analysis ever sees it.
+        out: where captures and drawn truth are kept, so that scoring again captures and draws nothing anew.
+        seeds: of an audit. images: pictures behind each realised share.
+        progress: called with what is done and what there is to do.
+    """
+
+    folder: Path | None
+    truth: Truth
+    out: Path
+    seeds: int
+    images: int
+    progress: Progress | None = None
+
+    @property
+    def store(self) -> Path:
+        """The folder of the latents that all scores share."""
+        return self.out / "store"
+
+    def spec(self, **asked: object) -> dict[str, object]:
+        """The spec of an audit of this organism, through its distilled U-Net; keys as in `AuditSpec`."""
+        model = {"model": str(self.folder), "unet": EMBEDDED_UNET} if self.folder else {}
+        return {"seeds": self.seeds, **model, **asked}
