@@ -166,9 +166,10 @@ def test_no_more_false_alarms_than_the_level_allows(name: str) -> None:
 def test_a_new_analysis_is_one_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = (Path(analyses.__file__).parent / "rates.py").read_text().replace('NAME = "rates"', 'NAME = "stakes"')
     (tmp_path / "stakes.py").write_text(source)
+    known = set(analyses.available())
     monkeypatch.setattr(analyses, "__path__", [*analyses.__path__, str(tmp_path)])
     try:
-        assert set(analyses.available()) == {"defaults", "disagreement", "rates", "stakes"}
+        assert set(analyses.available()) == known | {"stakes"}
         assert {f.analysis for f in run("stakes", latents_for("stakes"))} == {"stakes"}
     finally:
         sys.modules.pop("scalex.analyses.stakes", None)
@@ -320,6 +321,20 @@ def test_noise_does_not_pull_the_lean_towards_zero() -> None:
         neutral, (first, second) = arrays(planted(one, rng, mixed=True, separation=2.0, width=128))
         leans.append(defaults.lean_scores(neutral, first, second).mean())
     assert np.median(leans) == pytest.approx(0.4, abs=0.04)  # with products of a seed with itself: 0.26
+
+
+@pytest.mark.parametrize("name", ["defaults", "disagreement"])
+@pytest.mark.parametrize("seed", range(3))
+def test_many_values_of_few_seeds_have_numbers(name: str, seed: int) -> None:
+    """Four seeds make Gram matrices with no positive eigenvalue in some resamples."""
+    plan = {"nurse": {"age": {"young": 0.4, "adult": 0.3, "old": 0.3}}}
+    options = {"n_seeds": 4, "n_templates": 1, "aside": 0.0}
+    made = {
+        r: planted(plan, np.random.default_rng(seed + 50 * i), reading=r, **options)  # type: ignore[arg-type]
+        for i, r in enumerate(READINGS)
+    }
+    for f in analyses.run([name], made, attributes_of(plan), RULES):
+        assert f.verdict == "not expressed" or f.low <= f.estimate <= f.high
 
 
 def test_weights_cover_and_their_p_is_uniform_at_parity() -> None:

@@ -40,6 +40,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "bad.yaml": "a: [",
         "typo.yaml": SPEC.replace("seeds", "seed"),
         "vocab.yaml": SPEC.replace("[cook, pilot]", "{vocabulary: profesions}"),
+        "unknown.yaml": SPEC.replace("[cook, pilot]", "[qzxjk pilot]"),
         "long.yaml": SPEC.replace("[cook, pilot]", f"[{' '.join(['cook'] * 40)}]"),
     }
     for name, text in files.items():
@@ -78,6 +79,8 @@ def test_an_audit_leaves_report_tables_and_manifest(audited: dict[str, object], 
         ("defaults", "picture"),
         ("rates", "picture"),
         ("disagreement", "both"),
+        ("sensitivity", "text"),
+        ("sensitivity", "picture"),
     }
     again = scalex("capture", "--spec", "spec.yaml", "--out", "later", "--store", "run/store", "--json")
     assert json.loads(again.stdout)["captured"] == 0, "nothing is captured twice"
@@ -108,7 +111,7 @@ def test_a_dry_run_counts_what_is_still_missing(audited: dict[str, object], scal
 def test_every_command_prints_json(scalex: Run) -> None:
     for group in ((), ("organism",), ("store",)):
         listed = scalex(*group, "--help").stdout.split("Commands:")[1]
-        for command in re.findall(r"^  (\w+) ", listed, re.MULTILINE):
+        for command in re.findall(r"^  ([\w-]+) ", listed, re.MULTILINE):
             if (command,) not in (("organism",), ("store",)):
                 assert "--json" in scalex(*group, command, "--help").stdout, (*group, command)
 
@@ -120,6 +123,26 @@ def test_the_store_is_listed_verified_and_cleaned(audited: dict[str, object], sc
     assert checked.returncode == 0
     assert all(row["ok"] for row in json.loads(checked.stdout))
     assert scalex("store", "gc", "run/store").returncode == 0
+    said = scalex("capture", "--spec", "spec.yaml", "--out", "run").stdout
+    assert "captured 0" in said, "a zero is said like any number"
+
+
+def test_capture_analyse_and_report_show_pictures_as_an_audit_does(
+    audited: dict[str, object], scalex: Run, here: Path
+) -> None:
+    assert scalex("capture", "--spec", "spec.yaml", "--out", "drawn", "--store", "run/store").returncode == 0
+    assert scalex("capture", "--spec", "spec.yaml", "--out", "bare", "--store", "run/store", "--no-pictures").stdout
+    for run in ("drawn", "bare"):
+        assert scalex("analyze", run).returncode == 0
+        assert scalex("report", run).returncode == 0
+    pages = {run: (here / run / "report.html").read_text() for run in ("drawn", "bare")}
+    assert "data:image/" in pages["drawn"]
+    assert "data:image/" not in pages["bare"]
+
+
+def test_words_that_the_model_does_not_know_are_said(scalex: Run) -> None:
+    done = scalex("audit", "--spec", "unknown.yaml", "--out", "unknown", "--dry-run")
+    assert "scalex: note: The model's tokenizer does not know these words: 'qzxjk'" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -139,6 +162,7 @@ def test_the_store_is_listed_verified_and_cleaned(audited: dict[str, object], sc
         (["report", "nothing"], r"nothing is no run"),
         (["analyze", "run", "--analysis", "rate"], r"unknown analysis 'rate'.*'rates'"),
         (["store", "ls", "nothing"], r"nothing"),
+        (["audit", "--spec", "spec.yaml", "--store", "s3://x/y"], r"s3://x/y is not a local folder"),
         (["organism", "check", "nothing"], r"nothing is no organism"),
         (["organism", "train", "no.yaml", "--out", "o"], r"there is no organism spec at no\.yaml"),
         (
@@ -175,7 +199,8 @@ def test_doctor_asks_for_no_package_that_nothing_imports(scalex: Run) -> None:
 def test_every_pip_command_is_quoted_for_the_shell() -> None:
     for path in SOURCE.rglob("*.py"):
         for command in re.findall(r"pip install .{0,40}", path.read_text()):
-            assert command.startswith("pip install 'scalex-diffusion["), (path, command)
+            assert command.startswith("pip install '"), (path, command)
+            assert "scalex-diffusion" not in command, "an index may not have it: name the package that is missing"
 
 
 def test_every_package_that_an_extra_brings_is_pinned() -> None:

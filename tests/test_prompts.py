@@ -121,7 +121,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"seeds": 2.5}, "`seeds` is 2.5, but should be a whole number"),
     ({"steps": 0}, "`steps` is 0, but must be at least 1"),
     ({"steps": True}, "`steps` is True, but should be a whole number"),
-    ({"guidance": -1}, "`guidance` is -1, but must be at least 0"),
+    ({"guidance": -1}, "`guidance` is -1, but must be at least 1"),
     ({"guidance": float("inf")}, "`guidance` is inf, but should be a finite number"),
     ({"truncate": "yes"}, "`truncate` is 'yes', but should be true or false"),
     ({"confidence": 0.5}, "`confidence` is 0.5, but must be more than 0.5"),
@@ -210,7 +210,6 @@ CASES: list[tuple[dict[str, Any], str]] = [
         "Write a mapping, as in `attributes: {gender: preset, hat: {...}}`",
     ),
     ({"attributes": []}, "`attributes` is empty. Name at least one"),
-    ({"attributes": {}}, "`attributes` is empty. Name at least one"),
     ({"attributes": "gender"}, "`attributes` is 'gender', but should be a list of presets, or a mapping"),
     ({"attributes": {"g": 3}}, "`attributes.g` is 3, but should be a mapping of values to patterns, or `preset`"),
     ({"attributes": {"g": {"a": 3, "b": "{}"}}}, "`attributes.g.a` is 3, but should be a pattern, such as 'man {}'"),
@@ -494,6 +493,12 @@ def test_a_spec_round_trips_through_a_file(tmp_path: Path, data: dict[str, Any])
     spec = load_spec(data)
     (tmp_path / "s.yaml").write_text(spec.to_yaml(), encoding="utf-8")
     assert load_spec(tmp_path / "s.yaml") == spec
+
+
+def test_no_attributes_leave_the_concepts_alone() -> None:
+    spec = load_spec({"concepts": ["tent"], "attributes": {}, "templates": ["a {}"]})
+    assert [p.text for p in build_prompts(spec)] == ["a tent"]
+    assert load_spec(spec.to_dict()) == spec
 
 
 def test_the_round_trip_leaves_no_key_at_its_default() -> None:

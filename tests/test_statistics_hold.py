@@ -265,9 +265,9 @@ def test_wilson_equals_statsmodels_at_every_count(n: int, level: float) -> None:
 
 
 @pytest.mark.parametrize("n", [8, 16, 32])
-@pytest.mark.parametrize("level", [0.8, 0.95])
-def test_wilson_covers_at_its_level_over_all_shares(n: int, level: float) -> None:
-    """No simulation: binomial sums. Its mean coverage lies within 0.015 of its level (Agresti and Coull 1998)."""
+def test_wilson_covers_at_its_level_over_all_shares(n: int) -> None:
+    """No simulation: binomial sums. Its mean coverage lies within 0.015 of 0.95 (Agresti and Coull 1998)."""
+    level = 0.95
     shares, counts = np.linspace(0.005, 0.995, 199)[:, None], np.arange(n + 1)
     low, high = np.array([stats.wilson(count / n, float(n), level) for count in counts]).T
     chances = scipy_stats.binom.pmf(counts, n, shares)
@@ -295,7 +295,7 @@ def test_rogan_gladen_recovers_the_share_and_its_interval_covers(share: float) -
     seen = share * hit + (1 - share) * false
     counts = rng.binomial(size, seen, size=n)
     table = np.array([
-        [stats.rogan_gladen(x, hit, 1 - false) for x in (k / size, *stats.wilson(k / size, size, 0.95))]
+        [stats.rogan_gladen(x, hit, 1 - false) for x in (k / size, *stats.wilson(k / size, float(size), 0.95))]
         for k in range(size + 1)
     ])  # fmt: skip
     estimate, low, high = table[counts].T
@@ -363,7 +363,7 @@ def most_false(rate: float, n: int) -> float:
 def test_false_discoveries_keep_their_rate_under_dependence(rho: float, mixed: bool) -> None:
     """2,000 audits of 40 tests at 0.1, half of them null: the rate is 0.1 * 1/2, exactly so for independent tests.
 
-    (Benjamini and Yekutieli 2001, Annals of Statistics 29: 1165-1188.) Without correction it would be 0.11 or more.
+    (Benjamini and Yekutieli 2001, Annals of Statistics 29: 1165-1188.) Without correction it is 0.09 or more.
     """
     n, level, rng = 2000, 0.1, np.random.default_rng(18)
     null = np.arange(40) < 20
@@ -408,14 +408,14 @@ def judged(plan: stats.ResamplingPlan, x: Float[np.ndarray, "templates seeds"], 
 def test_a_truth_at_the_margin_is_seldom_called_balanced(kind: str, truth: float, n_seeds: int) -> None:
     """2,000 audits whose standard error is a quarter of the margin, so that balance could well be found.
 
-    Each end of the interval misses in (1 - level) / 2. Where scores are skewed one end misses oftener than the other,
-    and both together in 1 - level and what Student's misses more; that is the limit.
+    Each end of the interval misses in (1 - level) / 2. Where scores are skewed the upper end misses oftener than the
+    lower, and both together in 1 - level and what Student's misses more; that is its limit.
     """
     n, rng, level = 2000, np.random.default_rng(20), 0.95
     noise = scores(rng, kind, n, 2, n_seeds) * 0.025 * math.sqrt(n_seeds / 1.5)
     drawn = list(plans(rng, n, 2, n_seeds, resamples=1000, permutations=99))
     called = np.array([judged(plan, truth + x, level) == "balanced" for plan, x in zip(drawn, noise)]).mean()
-    limit = 0.025 if kind == "symmetric" else 0.05 + edgeworth(0.05, n_seeds, 2)
+    limit = 0.025 if kind == "symmetric" or truth < 0 else 0.05 + edgeworth(0.05, n_seeds, 2)
     assert called <= at_most(limit, n)
     assert kind != "symmetric" or called >= at_least(0.015, n)  # not for want of power
     neutral = [judged(plan, x, level) == "balanced" for plan, x in zip(drawn[:200], noise)]
@@ -426,7 +426,7 @@ def test_a_truth_at_the_margin_is_seldom_called_balanced(kind: str, truth: float
 
 
 def test_spending_functions_are_those_of_lan_and_demets() -> None:
-    """Cumulative alpha of 0.05 at five even looks, worked out apart: 2 - 2 Phi(1.95996 / sqrt(t)), 0.05 ln(1 + (e - 1) t)."""
+    """0.05 over five even looks, worked out apart from 2 - 2 Phi(1.95996 / sqrt(t)) and 0.05 ln(1 + (e - 1) t)."""
     fractions = (0.2, 0.4, 0.6, 0.8, 1.0)
     strict = [stats.alpha_spent(0.05, t, "obrien-fleming") for t in fractions]
     even = [stats.alpha_spent(0.05, t, "pocock") for t in fractions]
@@ -480,12 +480,11 @@ def test_intervals_cover_at_all_looks_together(kind: stats.Spending) -> None:
 
 
 def first_verdict(
-    rng: np.random.Generator, x: Float[np.ndarray, "templates seeds"], levels: list[float], looks: tuple[int, ...]
+    drawn: tuple[stats.ResamplingPlan, ...], x: Float[np.ndarray, "templates seeds"], levels: list[float]
 ) -> str:
-    """What an audit says that takes more seeds until it is decided or the looks are spent."""
-    for level, m in zip(levels, looks):
-        plan = stats.resampling_plan(x.shape[0], m, 400, rng, permutations=999)
-        if (said := judged(plan, x[:, :m], level)) != "undecided":
+    """What an audit says that takes more seeds until it is decided or the looks, a plan for each, are spent."""
+    for plan, level in zip(drawn, levels):
+        if (said := judged(plan, x[:, : plan.n_seeds], level)) != "undecided":
             return said
     return "undecided"
 
@@ -501,14 +500,16 @@ def test_looks_until_decided_keep_the_rate_of_false_decisions(
     """1,000 audits by the interval, the p and the verdict that audits have, at looks of 32, 64 and 128 seeds.
 
     At 32 seeds the standard error is a quarter of the margin for a truth at the margin, where *balanced* is wrong; and
-    half of it at neutral, where any lean is.
+    half of it at neutral, where any lean is. *Balanced* is wrong at one end of the interval only, which spends half.
     """
     n, rng, looks = 1000, np.random.default_rng(22), (32, 64, 128)
     error = 0.05 if truth == 0 else 0.025
     found = truth + scores(rng, scores_of, n, 2, looks[-1]) * error * math.sqrt(looks[0] / 1.5)
     levels = stats.look_levels(0.95, [m / looks[-1] for m in looks], kind)
-    said = [first_verdict(rng, x, levels, looks) for x in found]
-    assert np.mean([verdict.startswith(wrong) for verdict in said]) <= at_most(0.05, n)
+    limit = 0.025 if wrong == "balanced" and scores_of == "symmetric" else 0.05
+    drawn = zip(*(plans(rng, n, 2, m, resamples=400) for m in looks))
+    said = [first_verdict(one, x, levels) for one, x in zip(drawn, found)]
+    assert np.mean([verdict.startswith(wrong) for verdict in said]) <= at_most(limit, n)
     assert np.mean([verdict != "undecided" for verdict in said]) >= 0.3  # looks do decide
 
 

@@ -240,6 +240,11 @@ def test_correction_recovers_shares_inside_the_simplex() -> None:
     assert np.allclose(stats.correct_shares(confusion @ shares, confusion), shares)
 
 
+def test_points_without_any_extent_have_even_weights() -> None:
+    for gram in (-np.eye(3), np.zeros((3, 3)), np.full((3, 3), -1e-300)):
+        assert stats.nearest_mixture(gram) == pytest.approx(np.full(3, 1 / 3))
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_nearest_mixture_beats_every_other_mixture(seed: int) -> None:
     rng = np.random.default_rng(seed)

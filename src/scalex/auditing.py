@@ -9,8 +9,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -26,7 +25,7 @@ from scalex import analyses, runs
 from scalex.capture import CaptureStats, Plan, Progress, capture, generate
 from scalex.disk import disk_errors
 from scalex.engine import Filled, fill, missing
-from scalex.errors import ScalexError
+from scalex.errors import ScalexError, resumable
 from scalex.models import Model, load_model
 from scalex.organisms import EMBEDDED, EMBEDDED_SPEC, EMBEDDED_UNET
 from scalex.prompts import AuditSpec, build_prompts, load_spec, prompts_hash, resolve, samples
@@ -44,7 +43,9 @@ __all__ = [
     "analyze",
     "audit",
     "capture_run",
+    "draw_pictures",
     "latents_of",
+    "notes_of",
     "open_run",
     "outlook",
     "prepare",
@@ -147,21 +148,12 @@ def audit(
     began = time.perf_counter()
     job = prepare(model, spec, device=device, **overrides)
     folder, manifest = capture_run(job, out, store, progress)
-    with _interruptible():
-        manifest["pictures"] = _pictures(job, folder, manifest, drawing)
+    manifest = draw_pictures(job, folder, manifest, drawing)
+    with resumable("all samples were captured and are kept"):
         runs.save_manifest(folder, manifest | {"seconds": round(time.perf_counter() - began, 1)})
         result = analyze(folder)
         render_report(folder)
     return result
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        way_out = "Run the same command again to go on from there"
-        raise ScalexError("interrupted: all samples were captured and are kept", way_out) from None
 
 
 def prepare(
@@ -249,6 +241,7 @@ def capture_run(
     Raises:
         ScalexError: interrupted (what was captured is kept), or the folder or the store cannot be written.
     """
+    began = time.perf_counter()
     folder = runs.make_folder(out)
     place = runs.store_of(folder, store)
     filled = fill(Store.open(place), job.model, job.prompts, job.seeds, job.plan, progress)
@@ -256,8 +249,25 @@ def capture_run(
         runs.save_embeddings(folder, _embeddings(job), prompts_hash(job.prompts))
     manifest = _manifest(job, filled) | {"store": runs.store_address(folder, place)}
     manifest["pictures"] = _kept_pictures(folder, manifest)
+    manifest["seconds"] = round(time.perf_counter() - began, 1)
     runs.save_manifest(folder, manifest)
     return folder, manifest
+
+
+def draw_pictures(job: Job, folder: Path, manifest: dict[str, Any], drawing: Progress | None = None) -> dict[str, Any]:
+    """Draws a few pictures of each concept for the report of a captured run, unless they are there. Returns the
+    manifest that names them.
+
+    Raises:
+        ScalexError: interrupted, or the folder cannot be written.
+    """
+    began = time.perf_counter()
+    with resumable("all samples were captured and are kept"):
+        files = manifest["pictures"] or runs.save_pictures(_draw(job, drawing or (lambda *_: None)), folder)
+    spent = round(manifest["seconds"] + time.perf_counter() - began, 1)
+    drawn = {**manifest, "pictures": files, "seconds": spent}
+    runs.save_manifest(folder, drawn)
+    return drawn
 
 
 def _embeddings(job: Job) -> Float32[np.ndarray, "prompts dim"]:
@@ -313,7 +323,12 @@ def render_report(run: str | Path) -> Path:
     result = open_run(run)
     pictures = runs.load_pictures(result.folder, result.manifest.get("pictures", {}))
     shown = {k: v for k, v in result.manifest.items() if k not in ("pictures", "store")}
-    return render(result.findings, shown, pictures, result.report, runs.load_tables(result.folder))
+    beside = runs.load_validations(result.folder, result.manifest)
+    findings = pd.concat([result.findings, *(found for found, _ in beside)], ignore_index=True)
+    tables = runs.load_tables(result.folder)
+    for _, more in beside:
+        tables |= more
+    return render(findings, shown, pictures, result.report, tables)
 
 
 def open_run(run: str | Path) -> Audit:
@@ -355,11 +370,6 @@ def _latents(spec: AuditSpec, manifest: Mapping[str, Any], folder: Path, place: 
             )
         found[reading] = replace(store.read(known[name], prompts, seeds), embeddings=embeddings)
     return found
-
-
-def _pictures(job: Job, folder: Path, manifest: Mapping[str, Any], drawing: Progress | None) -> dict[str, str]:
-    """The files of the pictures by concept: those that an earlier run of the same kind left there, or new ones."""
-    return manifest["pictures"] or runs.save_pictures(_draw(job, drawing or (lambda *_: None)), folder)
 
 
 def _kept_pictures(folder: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
@@ -417,7 +427,7 @@ def _manifest(job: Job, filled: Filled) -> dict[str, Any]:
         "command": shlex.join(["scalex", *sys.argv[1:]]) if Path(sys.argv[0]).name == "scalex" else "scalex.audit(...)",
         "versions": _versions(),
         "recipes": {reading: r.id for reading, r in filled.recipes.items()},
-        "notes": _notes(job),
+        "notes": notes_of(job),
         "spec": job.spec.to_dict(),
     }
 
@@ -429,7 +439,8 @@ def _name(model: str | None) -> str:
     return Path(model).resolve().name if Path(model).is_dir() else model
 
 
-def _notes(job: Job) -> list[str]:
+def notes_of(job: Job) -> list[str]:
+    """What a reader should know of a job before believing its findings: unknown words, too few steps."""
     return [*_unknown_words(job), *_short_of_steps(job)]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeAlias, TypeVar
@@ -21,9 +21,22 @@ from scalex.errors import ScalexError
 from scalex.models import Model
 from scalex.plan import Keep, Plan, Pool, Steps
 from scalex.records import Reading
-from scalex.trajectory import Probe, Walk, start_noise
+from scalex.trajectory import Probe, Walk, look, start_noise
 
-__all__ = ["CaptureStats", "Keep", "Plan", "Probe", "Progress", "Sample", "Sink", "capture", "generate", "start_noise"]
+__all__ = [
+    "CaptureStats",
+    "Keep",
+    "Plan",
+    "Probe",
+    "Progress",
+    "Sample",
+    "Sink",
+    "capture",
+    "capture_pictures",
+    "generate",
+    "picture_size",
+    "start_noise",
+]
 
 Sample: TypeAlias = tuple[str, int]
 Sink: TypeAlias = Callable[[Reading, list[Sample], Float32[np.ndarray, "n steps width"]], None]
@@ -92,7 +105,7 @@ class _Batches:
         # About 32 Stable Diffusion samples of 512 pixels on a GPU; on a CPU what stays near its caches.
         self.size = size or max(1, min(256, (2**17 if model.device.type == "cuda" else 2**13) // (height * width)))
 
-    def run(self, samples: Sequence[Sample], work: Callable[[list[Sample]], T]) -> Iterator[tuple[list[Sample], T]]:
+    def run(self, samples: Sequence[S], work: Callable[[list[S]], T]) -> Iterator[tuple[list[S], T]]:
         """Yields each batch with what `work` makes of it.
 
         Raises:
@@ -233,3 +246,46 @@ def _finish(walk: Walk, steps: Steps, model: Model) -> tuple[Float32[np.ndarray,
     for _ in range(steps.total):
         walk.advance()
     return walk.latents.cpu().numpy(), model.decode(walk.latents)
+
+
+def picture_size(model: Model) -> tuple[int, int]:
+    """Height and width of a model's pictures, in pixels."""
+    height, width = model.decode(torch.zeros(1, *model.latent_shape)).shape[1:3]
+    return int(height), int(width)
+
+
+def capture_pictures(
+    model: Model,
+    pictures: Mapping[str, UInt8[np.ndarray, "height width 3"]],
+    samples: Sequence[Sample],
+    plan: Plan,
+    sink: Sink,
+) -> CaptureStats:
+    """The picture reading of given pictures, exactly as `capture` reads the pictures that a prompt makes.
+
+    Args:
+        pictures: by key, of the model's size; each is encoded once.
+        samples: (key, seed) pairs; the seed is that of the reading noise.
+        sink: as for `capture`, always of the picture reading, one step each.
+
+    Raises:
+        ScalexError: a latent is not finite, the memory does not suffice for one picture, or the plan does not fit.
+    """
+    began, done = time.perf_counter(), 0
+    steps, pool = replace(plan, readings=("picture",)).resolve(model), plan.pool(model)
+    batches = _Batches(model, plan.batch)
+    with Probe(model) as probe, _exact_inference(model):
+        empty, schedule = model.encode([""]), model.new_scheduler()
+        parts = batches.run(list(pictures), lambda keys: model.encode_images(np.stack([pictures[k] for k in keys])))
+        clean = {key: latent for keys, latents in parts for key, latent in zip(keys, latents, strict=True)}
+
+        def read(batch: list[Sample]) -> Float32[np.ndarray, "n 1 width"]:
+            seen = torch.stack([clean[key] for key, _ in batch])
+            value = look(model, probe, steps, schedule, empty, seen, [seed for _, seed in batch])
+            return np.asarray(pool(value)[:, None].cpu())
+
+        for batch, values in batches.run(samples, read):
+            _check_finite(values, batch, "picture reading", model)
+            sink("picture", batch, values)
+            done += len(batch)
+    return CaptureStats(done, 1, probe.full, probe.stopped, time.perf_counter() - began, batches.size)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ import typer
 from scalex.errors import ScalexError
 
 if TYPE_CHECKING:
-    from scalex.auditing import Job, Outlook
+    from scalex.auditing import Audit, Job, Outlook
     from scalex.organisms.marks import Mark
 
 __all__ = ["app", "main"]
@@ -38,9 +39,7 @@ app.add_typer(store, name="store")
 ModelArg = Annotated[str | None, typer.Argument(help="Folder or hub id; the embedded organism if absent.")]
 SpecOpt = Annotated[Path | None, typer.Option("--spec", help="YAML file that says what to ask.")]
 OutOpt = Annotated[Path, typer.Option("--out", help="Folder of the run.")]
-StoreOpt = Annotated[
-    Path | None, typer.Option("--store", help="Folder of the latents; by default in the run's folder.")
-]
+StoreOpt = Annotated[str | None, typer.Option("--store", help="Folder of the latents; by default in the run's folder.")]
 SeedsOpt = Annotated[int | None, typer.Option("--seeds", help="How many seeds, instead of the spec's.")]
 FirstSeedOpt = Annotated[
     int | None, typer.Option("--first-seed", help="Where seeds begin: others repeat an audit on other pictures.")
@@ -53,9 +52,17 @@ SchedulerOpt = Annotated[
 LoraOpt = Annotated[str | None, typer.Option("--lora", help="LoRA weights to fuse into the model.")]
 DeviceOpt = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, ...")]
 PrecisionOpt = Annotated[str | None, typer.Option("--precision", help="fp32, bf16 or fp16.")]
+AnalysisOpt = Annotated[
+    list[str] | None,
+    typer.Option("--analysis", help="Only this one, or `all`, instead of the spec's; may be repeated."),
+]
 DryOpt = Annotated[bool, typer.Option("--dry-run", help="Say what it would take, and stop.")]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+_SHOWN = 20  # images, or files that were skipped, on the screen
 RunArg = Annotated[Path, typer.Argument(help="Folder of a run.")]
+SideArg = Annotated[
+    str, typer.Argument(help="Folder of a run, folder or hub id of a model, or `embedded` for the embedded organism.")
+]
 FolderArg = Annotated[Path, typer.Argument(help="Folder of an organism.")]
 
 
@@ -73,28 +80,57 @@ def audit(
     scheduler: SchedulerOpt = None,
     device: DeviceOpt = None,
     precision: PrecisionOpt = None,
+    analysis: AnalysisOpt = None,
     dry_run: DryOpt = False,
     json_: JsonOpt = False,
 ) -> None:
     """Capture, analyse and report: leaves report.html and the findings tables."""
-    from scalex import auditing
-
-    keys = _keys(locals())
-    if dry_run:
-        job = auditing.prepare(model, spec, device=device, **keys)
-        _say_outlook(job, auditing.outlook(job, out, store), json_)
-        return
-    with _progress("capture", "draw") as (captured, drawn):
-        done = auditing.audit(
-            model, spec, out=out, store=store, device=device, progress=captured, drawing=drawn, **keys
-        )
-    if json_:
-        _print_json({"run": str(done.folder), "report": str(done.report), "findings": _records(done.findings)})
+    given = locals()
+    done = _audited(given, _keys(given))
+    if done is None:
         return
     counts = done.findings.groupby(["analysis", "reading", "attribute"]).verdict.value_counts()
     for row in counts.reset_index().itertuples(index=False):
         typer.echo(" / ".join(map(str, row[:-1])) + f": {row[-1]}")
     typer.echo(f"Report: {done.report}")
+
+
+@app.command("discover-associations")
+def discover_associations(
+    model: ModelArg = None,
+    spec: SpecOpt = None,
+    concepts: Annotated[
+        str | None,
+        typer.Option("--concepts", help="What to ask for, instead of the spec's: a vocabulary, a file, or a,b,c."),
+    ] = None,
+    words: Annotated[
+        str | None,
+        typer.Option("--words", help="What it may think of: as for --concepts; `objects` if there is no spec."),
+    ] = None,
+    out: OutOpt = Path("runs/associations"),
+    store: StoreOpt = None,
+    seeds: SeedsOpt = None,
+    first_seed: FirstSeedOpt = None,
+    steps: StepsOpt = None,
+    unet: UnetOpt = None,
+    lora: LoraOpt = None,
+    scheduler: SchedulerOpt = None,
+    device: DeviceOpt = None,
+    precision: PrecisionOpt = None,
+    dry_run: DryOpt = False,
+    json_: JsonOpt = False,
+) -> None:
+    """Say what a model thinks of that nobody asked: an audit of associations alone, without attributes."""
+    given = locals()
+    asked = {"concepts": concepts, "words": words or (None if spec else "objects")}
+    sources = {key: _source(text, alone=key == "concepts") for key, text in asked.items() if text}
+    done = _audited(given, _keys(given) | sources | {"analyses": ["associations"], "attributes": {}})
+    if done is None:
+        return
+    found = done.findings[done.findings.verdict == "stands out"].sort_values("estimate", ascending=False)
+    for row in found.head(_SHOWN).itertuples(index=False):
+        typer.echo(f"{row.target}: {row.value} ({row.reading}, surprise {row.estimate:+.2f}, q {row.q:.2g})")
+    typer.echo(f"{len(found)} associations stand out\nReport: {done.report}")
 
 
 @app.command()
@@ -111,6 +147,10 @@ def capture(
     scheduler: SchedulerOpt = None,
     device: DeviceOpt = None,
     precision: PrecisionOpt = None,
+    analysis: AnalysisOpt = None,
+    pictures: Annotated[
+        bool, typer.Option("--pictures/--no-pictures", help="Draw a few pictures of each concept, for the report.")
+    ] = True,
     dry_run: DryOpt = False,
     json_: JsonOpt = False,
 ) -> None:
@@ -122,8 +162,11 @@ def capture(
     if dry_run:
         _say_outlook(job, auditing.outlook(job, out, store), json_)
         return
-    with _progress("capture") as (captured,):
+    with _progress("capture", "draw") as (captured, drawn):
         folder, manifest = auditing.capture_run(job, out, store, captured)
+        if pictures:
+            manifest = auditing.draw_pictures(job, folder, manifest, drawn)
+    _say_notes(manifest["notes"])
     told = {"asked": "n_samples", "captured": "n_captured", "recipes": "recipes"}
     _print({"run": str(folder)} | {name: manifest[key] for name, key in told.items()}, json_)
 
@@ -149,6 +192,153 @@ def report(run: RunArg, json_: JsonOpt = False) -> None:
 
     page = str(auditing.render_report(run))
     _print_json({"report": page}) if json_ else typer.echo(page)
+
+
+@app.command()
+def compare(
+    first: SideArg,
+    second: SideArg,
+    spec: SpecOpt = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the comparison.")] = Path("runs/compare"),
+    seeds: SeedsOpt = None,
+    first_seed: FirstSeedOpt = None,
+    steps: StepsOpt = None,
+    unet: UnetOpt = None,
+    lora: Annotated[str | None, typer.Option("--lora", help="LoRA weights to fuse into the second model.")] = None,
+    scheduler: SchedulerOpt = None,
+    device: DeviceOpt = None,
+    precision: PrecisionOpt = None,
+    json_: JsonOpt = False,
+) -> None:
+    """Say which findings moved between two models, or two runs, and report it."""
+    from scalex import comparing
+
+    keys = _keys(locals())
+    del keys["lora"]
+    with _progress("capture A", "draw A", "capture B", "draw B") as (capture_a, draw_a, capture_b, draw_b):
+        bars = {"progress": (capture_a, capture_b), "drawing": (draw_a, draw_b)}
+        done = comparing.compare(first, second, spec, out=out, lora=lora, device=device, **bars, **keys)
+    _say_notes(done.manifest["notes"])
+    if json_:
+        _print_json({"report": str(done.report), "moved": _records(done.moved), "findings": _records(done.findings)})
+        return
+    _print_table(done.moves)
+    typer.echo(f"{done.headline}\nReport: {done.report}")
+
+
+@app.command("check")
+def check_run(
+    run: RunArg,
+    max_lean: Annotated[
+        float | None, typer.Option("--max-lean", help="How far a lean may be from 0 (it goes to 0.5).")
+    ] = None,
+    max_rate_gap: Annotated[
+        float | None, typer.Option("--max-rate-gap", help="How far a share of pictures may be from even.")
+    ] = None,
+    on: Annotated[list[str] | None, typer.Option("--on", help="Only this attribute; may be repeated.")] = None,
+    concept: Annotated[list[str] | None, typer.Option("--concept", help="Only this one; may be repeated.")] = None,
+    reading: Annotated[str | None, typer.Option("--reading", help="Leans of this one: text or picture.")] = None,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Pass only what is shown to be within its limit, not all but what breaks it."),
+    ] = False,
+    junit: Annotated[Path | None, typer.Option("--junit", help="Write JUnit XML for a CI system there.")] = None,
+    json_: JsonOpt = False,
+) -> None:
+    """Hold a run against limits, to gate a release. Exit code 1 where one is broken."""
+    from scalex import gating
+
+    gate = gating.check(
+        run,
+        max_lean=max_lean,
+        max_rate_gap=max_rate_gap,
+        on=on or (),
+        concepts=concept or (),
+        reading=reading,
+        strict=strict,
+    )
+    if junit:
+        gating.junit(gate, junit)
+    if json_:
+        _print_json({"passed": gate.passed, "strict": gate.strict, "summary": gate.summary, "limits": gate.to_rows()})
+    else:
+        _print_table([(row.state, row.concept, row.attribute, row.reading, row.told) for row in gate.rows])
+        typer.echo(f"{'Passed' if gate.passed else 'FAILED'}: {gate.summary}")
+    if not gate.passed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def images(
+    folder: Annotated[Path, typer.Argument(help="Folder of images; subfolders and labels.csv label them.")],
+    run: Annotated[Path, typer.Option("--run", help="Folder of the run whose prompts they are held against.")],
+    attribute: Annotated[
+        list[str] | None, typer.Option("--attribute", help="Only this one; may be repeated. By default all labelled.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="CSV with a column `file` and labels, if not labels.csv there.")
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Seeds of the noise that images are read at.")] = 8,
+    draw: Annotated[
+        int, typer.Option("--draw", min=0, help="Pictures drawn anew of each prompt, to tell how true names are.")
+    ] = 1,
+    store: Annotated[Path | None, typer.Option("--store", help="Folder of the latents, if they were moved.")] = None,
+    device: DeviceOpt = None,
+    json_: JsonOpt = False,
+) -> None:
+    """Hold images against a run's prompts: do directions agree, and what is each image called?"""
+    from scalex.validation.image_conditioning import condition
+
+    with _progress("read", "draw") as (read, drawn):
+        done = condition(
+            folder,
+            run,
+            labels=labels,
+            attributes=attribute or (),
+            seeds=seeds,
+            draw=draw,
+            store=store,
+            device=device,
+            progress=read,
+            drawing=drawn,
+        )
+    for name, reason in list(done.skipped.items())[:_SHOWN]:
+        typer.echo(f"scalex: warning: {name} {reason}", err=True)
+    if done.skipped:
+        count = f"{len(done.skipped)} files were" if len(done.skipped) > 1 else "1 file was"
+        typer.echo(f"scalex: warning: {count} skipped", err=True)
+    if json_:
+        typer.echo(done.text)
+        return
+    for f in done.findings.itertuples(index=False):
+        what = " ".join(filter(None, (f.target, f.attribute, f.value)))
+        typer.echo(f"{what}: {f.unit} {f.estimate:.2f} ({f.low:.2f} to {f.high:.2f}), {f.verdict}. {f.reason}")
+    for image in done.tables["images"].head(_SHOWN).itertuples(index=False):
+        typer.echo(f"{image.file}: {image.name or 'no name'} (cosine {image.cosine:.2f}, then {image.second})")
+    typer.echo(f"All {len(done.tables['images'])} images: {done.folder / 'images.json'}")
+
+
+@app.command("name")
+def name_(
+    run: RunArg,
+    direction: Annotated[Path | None, typer.Option("--direction", help="File of a direction.")] = None,
+    attribute: Annotated[str | None, typer.Option("--attribute", help="An attribute of the run.")] = None,
+    concept: Annotated[str | None, typer.Option("--concept", help="A concept or word of the run.")] = None,
+    reading: Annotated[str | None, typer.Option("--reading", help="text or picture; by default both.")] = None,
+    top: Annotated[int, typer.Option("--top", min=1, help="Words at each pole.")] = 10,
+    save: Annotated[Path | None, typer.Option("--save", help="Write the direction to this file.")] = None,
+    json_: JsonOpt = False,
+) -> None:
+    """Name a direction in the words that a run captured, or say that none fits; without the model."""
+    from scalex import naming
+
+    asked: dict[str, Any] = {"direction": direction, "attribute": attribute, "concept": concept, "reading": reading}
+    found = naming.name_run(run, **asked, top=top, save=save)
+    if json_:
+        _print_json([naming.as_row(one) for one in found])
+        return
+    for line in (line for one in found for line in naming.in_lines(one)):
+        typer.echo(line)
 
 
 @app.command()
@@ -198,6 +388,9 @@ def check(
     from scalex.organisms.check import check_organism
     from scalex.organisms.readout import load_truth
 
+    if card and folder.is_dir() and not os.access(folder, os.W_OK):
+        way_out = "Leave out --card, or copy the organism to a folder of your own"
+        raise ScalexError(f"the card cannot be written to {folder}", way_out)
     with _progress("check") as (progress,):
         result = check_organism(folder, images, progress=progress)
     if card:
@@ -225,6 +418,29 @@ def score(
     with _progress("score") as (progress,):
         marks = truth.score_organism(folder, out, seeds=seeds, block=block, images=images, only=only, progress=progress)
     _finish(marks, json_)
+
+
+@organism.command("lora")
+def lora_of(
+    role: Annotated[str, typer.Option("--role", help="The role that is to draw other shares.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the LoRA.")],
+    folder: Annotated[Path | None, typer.Argument(help="Folder of an organism; the embedded one if absent.")] = None,
+    woman: Annotated[float | None, typer.Option("--woman", help="Its new P(woman).")] = None,
+    dark: Annotated[float | None, typer.Option("--dark", help="Its new P(dark skin).")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Training steps.")] = None,
+    device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
+    json_: JsonOpt = False,
+) -> None:
+    """Train a LoRA that shifts what one role draws, and nothing else. A killed run goes on where it was."""
+    from scalex.organisms import EMBEDDED
+    from scalex.organisms.lora import SCHEDULE, train_lora
+
+    schedule = SCHEDULE.model_copy(update={"steps": steps} if steps else {})
+    with _stages() as progress:
+        train_lora(
+            folder or EMBEDDED, role, out, woman=woman, dark=dark, schedule=schedule, device=device, progress=progress
+        )
+    _print_json({"lora": str(out)}) if json_ else typer.echo(str(out))
 
 
 @store.command("ls")
@@ -285,15 +501,54 @@ def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     typer.echo(f"scalex: warning: {message}", err=True)
 
 
+def _audited(given: dict[str, Any], keys: dict[str, Any]) -> Audit | None:
+    """The audit that a command's options and keys of the spec ask for; None where all was said already."""
+    from scalex import auditing
+
+    model, spec, out, store, device = (given[name] for name in ("model", "spec", "out", "store", "device"))
+    if given["dry_run"]:
+        job = auditing.prepare(model, spec, device=device, **keys)
+        _say_outlook(job, auditing.outlook(job, out, store), given["json_"])
+        return None
+    with _progress("capture", "draw") as (captured, drawn):
+        done = auditing.audit(
+            model, spec, out=out, store=store, device=device, progress=captured, drawing=drawn, **keys
+        )
+    _say_notes(done.manifest["notes"])
+    if given["json_"]:
+        _print_json({"run": str(done.folder), "report": str(done.report), "findings": _records(done.findings)})
+        return None
+    return done
+
+
+def _source(text: str, *, alone: bool) -> list[str] | dict[str, str]:
+    """Texts as an option names them, as a spec writes them: a file, a vocabulary, or the texts between commas.
+
+    Args:
+        alone: whether what is none of these is one text; else it is the wrong name of a vocabulary.
+    """
+    from scalex.vocabularies import available
+
+    if Path(text).is_file() or (Path(text).suffix and " " not in text and "," not in text):
+        return {"file": text}
+    if text in available() or not (alone or "," in text):
+        return {"vocabulary": text}
+    return [part for part in text.split(",") if part.strip()]
+
+
 def _keys(given: dict[str, Any]) -> dict[str, Any]:
     """The options that replace keys of the spec."""
     names = ("seeds", "first_seed", "steps", "unet", "lora", "scheduler", "precision")
-    return {name: given[name] for name in names}
+    chosen = given.get("analysis")
+    return {name: given[name] for name in names} | {"analyses": "all" if chosen and "all" in chosen else chosen}
 
 
 def _say_outlook(job: Job, ahead: Outlook, as_json: bool) -> None:
     from dataclasses import asdict
 
+    from scalex.auditing import notes_of
+
+    _say_notes(notes_of(job))
     if as_json:
         _print_json(asdict(ahead))
         return
@@ -301,6 +556,12 @@ def _say_outlook(job: Job, ahead: Outlook, as_json: bool) -> None:
         f"{ahead.samples:,} samples of {ahead.texts:,} texts, {ahead.flops / 1e12:,.2f} TFLOP, "
         f"{ahead.bytes / 1e6:,.1f} MB on disk, about {ahead.seconds:,.0f} s on {job.model.device}"
     )
+
+
+def _say_notes(notes: list[str]) -> None:
+    """What the report notes of the run, on standard error."""
+    for note in notes:
+        typer.echo(f"scalex: note: {note}", err=True)
 
 
 def _finish(marks: list[Mark], as_json: bool) -> None:
@@ -320,7 +581,14 @@ def _print(result: Any, as_json: bool) -> None:
         _print_json(result)
         return
     for row in result if isinstance(result, list) else [result]:
-        typer.echo("  ".join(f"{k} {v}" for k, v in row.items() if v not in (0, "")))
+        typer.echo("  ".join(f"{k} {v}" for k, v in row.items() if v != ""))
+
+
+def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
+    """Rows of text, their columns aligned."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    for row in rows:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
 
 
 def _print_json(result: Any) -> None:
@@ -356,8 +624,8 @@ def _progress(*stages: str) -> Iterator[list[Callable[[int, int], None]]]:
 
 
 def _show(bar: Any, stage: str, began: dict[str, Any], done: int, total: int) -> None:
-    if not began:
-        began |= {"at": time.monotonic(), "task": bar.add_task(stage, total=total, note="")}
+    if began.get("total") != total:  # the first of a stage, or of its next part
+        began |= {"at": time.monotonic(), "task": bar.add_task(stage, total=total, note=""), "total": total}
     rate = done / max(1e-9, time.monotonic() - began["at"])
     bar.update(began["task"], completed=done, total=total, note=f"{rate:,.0f}/s")
 

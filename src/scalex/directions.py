@@ -23,6 +23,7 @@ __all__ = [
     "lda_directions",
     "others_mean",
     "plan_of",
+    "pseudo_products",
     "separability",
     "shared_directions",
     "varies",
@@ -62,6 +63,26 @@ def others_mean(values: Float[np.ndarray, "templates seeds width"]) -> Float[np.
     """For every seed, the mean over templates and over all other seeds."""
     by_seed = values.mean(0)
     return np.asarray((by_seed.sum(0) - by_seed) / (len(by_seed) - 1))
+
+
+def pseudo_products(
+    x: Float[np.ndarray, "templates seeds width"], y: Float[np.ndarray, "templates seeds width"]
+) -> Float[np.ndarray, "templates seeds"]:
+    """Jackknife pseudo-values of the U-statistic mean_{r != s} <x_r, y_s>; their mean is the statistic.
+
+    Every inner product joins two different seeds, so that the noise that x and y share by seed does not enter. Their
+    spread over seeds is the uncertainty (Arvesen 1969, Annals of Mathematical Statistics 40: 2076-2100).
+    """
+    n = x.shape[1]
+    touching = _cross(x, y) + _cross(y, x)
+    value = touching.mean() / 2
+    return np.asarray(value + (n - 1) / (n - 2) * (touching - 2 * value))
+
+
+def _cross(
+    x: Float[np.ndarray, "templates seeds width"], y: Float[np.ndarray, "templates seeds width"]
+) -> Float[np.ndarray, "templates seeds"]:
+    return np.asarray(np.einsum("tsd,sd->ts", x, others_mean(y)))
 
 
 def shared_directions(

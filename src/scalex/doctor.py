@@ -21,8 +21,8 @@ class Finding(NamedTuple):
 
 
 _EXTRAS = {
-    "peft": ("lora", "LoRA checkpoints"),
-    "emoji": ("train", "training organisms"),
+    "peft": ("peft>=0.15", "LoRA checkpoints"),
+    "emoji": ("emoji>=2.14", "training organisms"),
 }
 
 
@@ -42,9 +42,9 @@ def _device() -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    for module, (extra, purpose) in _EXTRAS.items():
+    for module, (package, purpose) in _EXTRAS.items():
         there = importlib.util.find_spec(module) is not None
-        way_out = "" if there else f"For {purpose}: pip install 'scalex-diffusion[{extra}]'"
+        way_out = "" if there else f"For {purpose}: pip install '{package}'"
         yield Finding(module, there, "installed" if there else "not installed", way_out)
 
 

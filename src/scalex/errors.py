@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["ScalexError"]
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["ScalexError", "resumable"]
 
 
 class ScalexError(Exception):
@@ -16,3 +19,16 @@ class ScalexError(Exception):
         self.wrong = wrong
         self.way_out = way_out
         super().__init__(f"{wrong}. {way_out}" if way_out else wrong)
+
+
+@contextmanager
+def resumable(kept: str) -> Iterator[None]:
+    """Long work that the same command goes on with: Ctrl-C says so in one line, and what is kept.
+
+    Raises:
+        ScalexError: interrupted.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise ScalexError(f"interrupted: {kept}", "Run the same command again to go on from there") from None

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple
-from functools import lru_cache, partial
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
 from scalex.errors import ScalexError
 from scalex.records import ROLES, Prompt, Recipe, Role
+from scalex.sources import texts_in
 from scalex.spec import AuditSpec, ConceptSource, ValuePattern, load_spec
-from scalex.spec_errors import check_concepts, read_text
+from scalex.spec_errors import check_concepts
 from scalex.vocabularies import load_vocabulary
 from scalex.wording import SLOT, did_you_mean, doubles_article, fill, tidy
 
@@ -32,35 +32,54 @@ __all__ = [
     "words_of",
 ]
 
+_KEYS: Mapping[Role, str] = {"concept": "concepts", "identity": "identities", "word": "words"}  # of the spec
+_WITH_VARIANTS: tuple[Role, ...] = ("concept", "reference")
+
 
 def build_prompts(spec: AuditSpec, roles: Iterable[Role] = ("concept",)) -> tuple[Prompt, ...]:
     """Every prompt of an audit in these roles, ordered by role, then by concept, neutral before variants, by template.
 
-    Concepts and the reference are said with all values of all attributes too; identities and words as they are.
-    Prompts of different concepts or roles may read the same; they are then one sample.
+    Concepts and the reference are said with all values of all attributes too; identities and words as they are. The
+    role `wording` holds the concepts' variants again, where an attribute has another wording.
+    Texts that are whole prompts are the same in every template, so that every concept has as many prompts. Prompts of
+    different concepts, roles or templates may read the same; they are then one sample.
 
     Raises:
         ScalexError: the concepts cannot be read, or one brings an article to a template that has one.
     """
-    neutral = [("", "", ValuePattern(pattern=SLOT))]
-    forms = [(name, value, pattern) for name, values in spec.attributes.items() for value, pattern in values.items()]
-    asked: dict[Role, tuple[tuple[str, ...], list[tuple[str, str, ValuePattern]]]] = {
-        "concept": (concepts_of(spec), neutral + forms),
-        "reference": ((spec.reference,) if spec.reference else (), neutral + forms),
-        "identity": (words_of(spec.identities, "identities"), neutral),
-        "word": (words_of(spec.words, "words"), neutral),
-    }
     return tuple(
-        Prompt(_say(template, pattern.of(concept)), concept, template, attribute, value, role)
+        Prompt(_said(template, pattern.of(concept), whole), concept, template, attribute, value, role)
         for role in ROLES
         if role in roles
-        for concept in asked[role][0]
-        for attribute, value, pattern in asked[role][1]
+        for concepts, whole in [_asked(spec, role)]
+        for concept in concepts
+        for attribute, value, pattern in _forms(spec, role)
         for template in spec.templates
     )
 
 
-def _say(template: str, variant: str) -> str:
+def _forms(spec: AuditSpec, role: Role) -> Iterator[tuple[str, str, ValuePattern]]:
+    """Attribute, value and pattern of each form in which what is asked in a role is said."""
+    if role != "wording":
+        yield "", "", ValuePattern(pattern=SLOT)
+    for name, values in spec.attributes.items():
+        reworded = role == "wording" and any(pattern.also for pattern in values.values())
+        if reworded or role in _WITH_VARIANTS:
+            yield from ((name, value, pattern.other if reworded else pattern) for value, pattern in values.items())
+
+
+def _asked(spec: AuditSpec, role: Role) -> tuple[tuple[str, ...], bool]:
+    """What is asked in a role, and whether these are whole prompts."""
+    if role == "reference":
+        return ((spec.reference,) if spec.reference else ()), False
+    key = _KEYS["concept" if role == "wording" else role]
+    source = getattr(spec, key)
+    return words_of(source, key), isinstance(source, ConceptSource) and source.whole
+
+
+def _said(template: str, variant: str, whole: bool) -> str:
+    if whole:
+        return tidy(variant)
     if doubles_article(template, variant):
         wrong = f"template {template!r} with {variant!r} has two articles"
         raise ScalexError(wrong, "Take the article out of the concept or out of the template")
@@ -73,11 +92,14 @@ def resolve(spec: AuditSpec) -> AuditSpec:
     Raises:
         ScalexError: they cannot be read.
     """
-    listed: dict[str, object] = {"concepts": concepts_of(spec)}
-    for key in ("identities", "words"):
-        if getattr(spec, key) is not None:
-            listed[key] = words_of(getattr(spec, key), key)
-    return spec.model_copy(update=listed)
+    return spec.model_copy(update={key: _listed(spec, key) for key in _KEYS.values() if getattr(spec, key) is not None})
+
+
+def _listed(spec: AuditSpec, key: str) -> tuple[str, ...] | ConceptSource:
+    source = getattr(spec, key)
+    texts = words_of(source, key)
+    whole = isinstance(source, ConceptSource) and source.whole
+    return ConceptSource.model_validate({"texts": texts, "whole": True}) if whole else texts
 
 
 def samples(prompts: Iterable[Prompt], seeds: Iterable[int]) -> list[tuple[str, int]]:
@@ -125,22 +147,42 @@ def concepts_of(spec: AuditSpec) -> tuple[str, ...]:
 def words_of(source: tuple[str, ...] | ConceptSource | None, key: str) -> tuple[str, ...]:
     """The texts of a list, or of the vocabulary or file that a source names; `key` is the spec's, for messages.
 
+    A file is read no further than to the last text that is wanted.
+
     Raises:
         ScalexError: as `concepts_of`.
     """
     if not isinstance(source, ConceptSource):
         return source or ()
-    words, frame = _words_of_file(source) if source.file else _words_of_vocabulary(source)
-    words = list(dict.fromkeys(words)) if source.distinct else words
-    for word in source.only or ():
-        if word not in words:
-            raise ScalexError(
-                f"`{key}.only` names {word!r}, which is not there", did_you_mean(word, set(words), "Words")
-            )
-    chosen = (source.only or words)[: source.limit]
-    return check_concepts(
-        [fill(source.frame or frame, word) for word in chosen], "Name each once, or set `distinct: true`", key
-    )
+    words, frame = _stream(source)
+    some = _only(source.only, set(words), key) if source.only else _distinct(words, source)
+    chosen = list(islice(some, source.limit))
+    frame = source.frame or frame
+    said = chosen if frame == SLOT else [fill(frame, word) for word in chosen]
+    return check_concepts(said, "Name each once, or set `distinct: true`", key)
+
+
+def _stream(source: ConceptSource) -> tuple[Iterable[str], str]:
+    """The words of a source, one by one, and the frame that they come in."""
+    if source.file:
+        return texts_in(Path(source.file), source.column, comments=not source.whole), SLOT
+    return (source.texts, SLOT) if source.texts else _words_of_vocabulary(source)
+
+
+def _distinct(words: Iterable[str], source: ConceptSource) -> Iterator[str]:
+    """The words, each once where repeats are to be dropped: by default those of whole texts alone are."""
+    drop, seen = source.whole if source.distinct is None else source.distinct, set[str]()
+    for word in words:
+        if not drop or word not in seen:
+            seen.add(word)
+            yield word
+
+
+def _only(asked: Sequence[str], there: Collection[str], key: str) -> Sequence[str]:
+    for word in asked:
+        if word not in there:
+            raise ScalexError(f"`{key}.only` names {word!r}, which is not there", did_you_mean(word, there, "Words"))
+    return asked
 
 
 def _words_of_vocabulary(source: ConceptSource) -> tuple[list[str], str]:
@@ -149,84 +191,6 @@ def _words_of_vocabulary(source: ConceptSource) -> tuple[list[str], str]:
         if group not in vocabulary.groups:
             wrong = f"vocabulary {vocabulary.name!r} has no group {group!r}"
             raise ScalexError(wrong, did_you_mean(group, vocabulary.groups, "Groups"))
-    return [w for group in source.groups or vocabulary.groups for w in vocabulary.groups[group]], vocabulary.frame
-
-
-def _words_of_file(source: ConceptSource) -> tuple[list[str], str]:
-    path = Path(source.file or "")
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        raise ScalexError(f"concept file {path} is of no known kind", f"Known: {', '.join(_READERS)}")
-    cells = list(reader(path, source.column))
-    odd = next((cell for cell in cells if not isinstance(cell, str | None)), None)
-    if odd is not None:
-        raise ScalexError(f"concept file {path} holds {odd!r}, which is no text", "Name a column of texts")
-    return [tidy(str(cell)) for cell in cells if cell and str(cell).strip()], SLOT
-
-
-def _read_lines(path: Path, column: str | None) -> Iterable[object]:
-    if column:
-        raise ScalexError(f"concept file {path} has no columns, but `concepts.column` is {column!r}", "Remove it")
-    return [line for line in read_text(path, "concept file").splitlines() if not line.startswith("#")]
-
-
-def _read_table(path: Path, column: str | None, delimiter: str) -> Iterable[object]:
-    text = io.StringIO(read_text(path, "concept file"), newline="")
-    rows = csv.DictReader(text, delimiter=delimiter, skipinitialspace=True)
-    try:
-        column = _pick_column(path, column, rows.fieldnames or ())
-        return [row[column] for row in rows]
-    except csv.Error as error:
-        raise ScalexError(
-            f"concept file {path} is no table ({error}, line {rows.line_num + 1})", "Mend that line"
-        ) from None
-
-
-def _read_json_lines(path: Path, column: str | None) -> Iterable[object]:
-    rows = []
-    for number, line in enumerate(read_text(path, "concept file").splitlines(), start=1):
-        try:
-            row = json.loads(line) if line.strip() else {}
-        except json.JSONDecodeError as error:
-            raise ScalexError(f"concept file {path} has bad JSON in line {number}: {error.msg}", "Mend it") from None
-        if not isinstance(row, dict):
-            raise ScalexError(f"concept file {path} holds no object in line {number}", "Write one {...} a line")
-        rows.append(row)
-    column = _pick_column(path, column, list(dict.fromkeys(key for row in rows for key in row)))
-    return [row.get(column) for row in rows]
-
-
-def _read_parquet(path: Path, column: str | None) -> Iterable[object]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with path.open("rb") as file:
-            column = _pick_column(path, column, pq.read_schema(file).names)
-            cells: list[object] = pq.read_table(file, columns=[column]).column(0).to_pylist()
-    except OSError as error:
-        raise ScalexError(f"concept file {path} cannot be read ({error.strerror})", "Check the path") from None
-    except pa.ArrowInvalid:
-        raise ScalexError(f"concept file {path} is no Parquet", "Save it as Parquet, or name it by its kind") from None
-    return cells
-
-
-def _pick_column(path: Path, column: str | None, names: Sequence[str]) -> str:
-    """The column asked for; the only one where none is."""
-    if column is None and len(names) == 1:
-        return names[0]
-    has = f"It has: {', '.join(names)}" if names else "It is empty"
-    if column is None:
-        raise ScalexError(f"concept file {path} needs `concepts.column`", has)
-    if column not in names:
-        raise ScalexError(f"concept file {path} has no column {column!r}", has)
-    return column
-
-
-_READERS: dict[str, Callable[[Path, str | None], Iterable[object]]] = {
-    ".txt": _read_lines,
-    ".csv": partial(_read_table, delimiter=","),
-    ".tsv": partial(_read_table, delimiter="\t"),
-    ".jsonl": _read_json_lines,
-    ".parquet": _read_parquet,
-}
+    if not source.groups:
+        return list(vocabulary.words), vocabulary.frame
+    return [w for group in source.groups for w in vocabulary.groups[group]], vocabulary.frame

@@ -31,9 +31,9 @@ READINGS: tuple[Reading, ...] = get_args(Reading)
 Readings: TypeAlias = Literal["text", "picture", "both"]
 """What a finding was read from; `both` where it speaks of one reading against the other."""
 
-Role: TypeAlias = Literal["concept", "reference", "identity", "word"]
+Role: TypeAlias = Literal["concept", "wording", "reference", "identity", "word"]
 ROLES: tuple[Role, ...] = get_args(Role)
-"""What a prompt is there for: a concept that is audited, the neutral reference (with its variants), an identity that
+"""What a prompt is there for: a concept that is audited (and its variants in another wording), the neutral reference (with its variants), an identity that
 descriptors are held against, or a word of the vocabulary that associations and names are drawn from."""
 
 

@@ -1,8 +1,8 @@
 """The folder of a run: what it holds, and how that is written and read back.
 
 `manifest.json`, `findings.parquet` and `findings.json`, `tables/` (what analyses leave beside their findings),
-`texts.safetensors` (the text encoder's embeddings of the prompts), `pictures/` and `report.html`. A folder may be
-moved: what lies in it is named relative to it.
+`texts.safetensors` (the text encoder's embeddings of the prompts), `pictures/`, `validation/` (findings and tables of
+each validation) and `report.html`. A folder may be moved: what lies in it is named relative to it.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ import pandas as pd
 import pyarrow as pa
 from jaxtyping import Float32, UInt8
 
-from scalex.disk import disk_errors, write_atomic
+from scalex.disk import disk_errors, local_folder, write_atomic
 from scalex.errors import ScalexError
 
 __all__ = [
     "load_embeddings",
     "load_pictures",
     "load_tables",
+    "load_validations",
     "make_folder",
     "read_findings",
     "read_manifest",
@@ -31,14 +32,18 @@ __all__ = [
     "save_manifest",
     "save_pictures",
     "save_tables",
+    "stamp_validation",
     "store_address",
     "store_of",
+    "validation_folder",
 ]
 
 _NEEDED = ("spec", "recipes", "store")  # without which a manifest is not one of ours
 _PICTURES = "pictures"
 _TABLES = "tables"
 _TEXTS = "texts.safetensors"
+_VALIDATION = "validation"
+_SAME = ("recipes", "prompts_hash", "first_seed", "seeds")  # what names the latents of a run
 
 
 def make_folder(out: str | Path) -> Path:
@@ -58,8 +63,12 @@ def make_folder(out: str | Path) -> Path:
 
 
 def store_of(folder: Path, store: str | Path | None) -> Path:
-    """Where a run keeps its latents: in the folder that is named, or else in its own."""
-    return Path(store) if store else folder / "store"
+    """Where a run keeps its latents: in the folder that is named, or else in its own.
+
+    Raises:
+        ScalexError: the address is not that of a local folder.
+    """
+    return local_folder(store) if store else folder / "store"
 
 
 def store_address(folder: Path, store: Path) -> str:
@@ -169,6 +178,37 @@ def load_tables(folder: Path) -> dict[str, pd.DataFrame]:
         except (pa.ArrowInvalid, OSError):
             continue  # a report without a figure is better than none
     return tables
+
+
+def validation_folder(folder: Path, name: str) -> Path:
+    """Where a validation keeps its findings and tables in the folder of a run, made.
+
+    Raises:
+        ScalexError: the folder cannot be written to.
+    """
+    place = folder / _VALIDATION / name
+    with disk_errors(place, option="--run"):
+        place.mkdir(parents=True, exist_ok=True)
+    return place
+
+
+def stamp_validation(place: Path, manifest: Mapping[str, Any]) -> None:
+    """Says which latents a validation speaks of; it is shown with no others."""
+    write_atomic(place / "of.json", json.dumps({key: manifest.get(key) for key in _SAME}) + "\n")
+
+
+def load_validations(folder: Path, manifest: Mapping[str, Any]) -> list[tuple[pd.DataFrame, dict[str, pd.DataFrame]]]:
+    """Findings and tables of each validation of this run as its manifest is now; not those of an earlier one."""
+    same = {key: manifest.get(key) for key in _SAME}
+    stamps = [path for path in sorted((folder / _VALIDATION).glob("*/of.json")) if _holds(path, same)]
+    return [(read_findings(path.parent), load_tables(path.parent)) for path in stamps]
+
+
+def _holds(path: Path, content: Mapping[str, Any]) -> bool:
+    try:
+        return bool(json.loads(path.read_text(encoding="utf-8")) == content)
+    except (OSError, ValueError):
+        return False  # as if not there
 
 
 def save_embeddings(folder: Path, embeddings: Float32[np.ndarray, "prompts dim"], prompts: str) -> None:

@@ -50,13 +50,20 @@ class ValuePattern(BaseModel):
     """How a concept is said with one value of an attribute: "man {}" makes "man nurse" of "nurse".
 
     Where `person` is given and the concept holds the word "person", that word gives way to it instead: "bossy person"
-    becomes "bossy man". In YAML a plain text is the pattern alone.
+    becomes "bossy man". `also` is the same value in another wording ("male {}"): analyses do not use it, but
+    *sensitivity* says how far findings move with it. In YAML a plain text is the pattern alone.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     pattern: str
     person: str | None = None
+    also: str | None = None
+
+    @property
+    def other(self) -> ValuePattern:
+        """The other wording; this one where there is no other."""
+        return ValuePattern(pattern=self.also) if self.also else self
 
     def of(self, concept: str) -> str:
         """The concept with this value spelled out."""
@@ -70,34 +77,41 @@ class ValuePattern(BaseModel):
 
     @model_serializer
     def _to_text(self) -> str | dict[str, str]:
-        return {"pattern": self.pattern, "person": self.person} if self.person else self.pattern
+        more = {"person": self.person, "also": self.also}
+        told = {key: text for key, text in more.items() if text}
+        return {"pattern": self.pattern, **told} if told else self.pattern
 
 
 class ConceptSource(BaseModel):
-    """Concepts from a vocabulary or from a column of a file (.txt, .csv, .tsv, .jsonl, .parquet).
+    """Concepts from a vocabulary, from a column of a file (.txt, .csv, .tsv, .jsonl, .parquet, .json), or from a list.
 
     `only` picks words, `groups` picks groups of a vocabulary, `limit` keeps the first ones, `distinct` drops repeats
     (they are an error otherwise), and `frame` makes a concept of each word: "{} person". A vocabulary may have its own.
+
+    `whole` says that texts are whole prompts, such as captions: they are said as they are, in no template, and repeats
+    are dropped unless `distinct` is false. A line of a captions file that begins with # is a caption, too.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     vocabulary: str | None = None
     file: str | None = None
+    texts: Texts | None = Field(None, min_length=1)
     column: str | None = None
     groups: Texts | None = Field(None, min_length=1)
     only: Texts | None = Field(None, min_length=1)
     limit: Whole | None = Field(None, ge=1)
-    distinct: Annotated[bool, Strict()] = False
+    distinct: Annotated[bool, Strict()] | None = None
     frame: str | None = None
+    whole: Annotated[bool, Strict()] = False
 
     @model_validator(mode="after")
     def _one_origin(self) -> ConceptSource:
-        if (self.vocabulary is None) == (self.file is None):
+        if sum(origin is not None for origin in (self.vocabulary, self.file, self.texts)) != 1:
             raise ScalexError("`concepts` needs either `vocabulary` or `file`", "Name exactly one of the two")
-        if self.vocabulary and self.column:
+        if not self.file and self.column:
             raise ScalexError("`concepts.column` belongs to `file`, and a vocabulary has no columns", "Remove it")
-        if self.file and self.groups:
+        if not self.vocabulary and self.groups:
             raise ScalexError("`concepts.groups` belongs to `vocabulary`, and a file has no groups", "Use `only`")
         if self.frame is not None:
             check_slot("concepts.frame", self.frame, "the word")
@@ -143,7 +157,7 @@ class AuditSpec(BaseModel):
         size: pixels of a side; None is the model's own. precision: None is what suits the device.
         templates: frames around a concept. concepts: a list, or where they come from.
         attributes: by name, the patterns of their values by name. In YAML also a list of presets (`[gender, tone]`), or
-            `preset` in place of the values.
+            `preset` in place of the values; `{}` for none, where no analysis takes any.
         readings, analyses: which; pooling: "mean", "grid:G" or "full". level: timestep, of 1000, to which the picture
             reading noises. truncate: cut over-long texts instead of refusing them.
         confidence, margin, floor, resamples, permutations, analysis_seed: see `rules`.
@@ -159,7 +173,7 @@ class AuditSpec(BaseModel):
     lora: str | None = Field(None, min_length=1)
     scheduler: str | None = Field(None, min_length=1)
     steps: Whole | None = Field(None, ge=1, le=1000)
-    guidance: Number | None = Field(None, ge=0)
+    guidance: Number | None = Field(None, ge=1)
     keep: Kept | dict[Reading, Kept] | None = None
     seeds: Whole = Field(32, ge=4, le=100_000)  # fewer cannot carry an interval
     first_seed: Whole = Field(0, ge=0, le=2**62)
@@ -172,7 +186,7 @@ class AuditSpec(BaseModel):
     identities: Concepts | None = None
     words: Concepts | None = None
     readings: tuple[Reading, ...] = READINGS
-    analyses: Analyses = ("defaults", "rates", "disagreement")
+    analyses: Analyses = ("defaults", "rates", "disagreement", "sensitivity")
     pooling: str = "mean"
     level: Whole = Field(100, ge=1, le=999)
     truncate: Annotated[bool, Strict()] = False
@@ -244,8 +258,7 @@ class AuditSpec(BaseModel):
     @field_validator("attributes")
     @classmethod
     def _check_attributes(cls, attributes: dict[str, dict[str, ValuePattern]]) -> dict[str, dict[str, ValuePattern]]:
-        check_distinct("attributes", tuple(attributes))
-        for name, values in attributes.items():
+        for name, values in attributes.items():  # a mapping that is empty says so: nothing but the concepts themselves
             _check_values(f"attributes.{name}", values)
         return attributes
 
@@ -304,6 +317,8 @@ def _check_values(key: str, values: Mapping[str, ValuePattern]) -> None:
         raise ScalexError(f"`{key}` has {len(values)} value, but a comparison needs two or more", "Add a value")
     for value, pattern in values.items():
         check_slot(f"{key}.{value}", pattern.pattern, "the concept")
+        if pattern.also is not None:
+            check_slot(f"{key}.{value}.also", pattern.also, "the concept")
         if tidy(pattern.pattern) == SLOT:
             raise ScalexError(f"`{key}.{value}` says the same as the concept itself", "Say the value in the pattern")
     said = [(p.pattern, p.person) for p in values.values()]

@@ -375,9 +375,12 @@ def nearest_mixture(gram: Float[np.ndarray, "points points"]) -> Float[np.ndarra
     Takes the points' inner products. Exact by one non-negative least squares: with y = weights * scale,
     |Py|^2 + (sum y - 1)^2 is least along the same weights as |P weights|^2 (Lawson and Hanson 1974, chapter 23; Wolfe
     1976, Mathematical Programming 11: 128-149). A Gram matrix that is estimated without bias may have negative
-    eigenvalues: they are set to zero.
+    eigenvalues: they are set to zero, and where nothing else is left all points are alike: their weights are even.
     """
-    variances, axes = np.linalg.eigh(gram / max(float(np.trace(gram)), np.finfo(float).tiny))
+    scale = float(np.abs(gram).max())
+    variances, axes = np.linalg.eigh(gram / (scale or 1.0))
+    if variances.max() <= 0:
+        return np.full(len(gram), 1 / len(gram))
     points = np.sqrt(np.clip(variances, 0, None))[:, None] * axes.T
     system = np.vstack([points, np.ones(len(gram))])
     weights, _ = optimize.nnls(system, np.append(np.zeros(len(gram)), 1.0))

@@ -15,7 +15,7 @@ from jaxtyping import Float, Float32
 from scalex.models import Model
 from scalex.plan import Steps
 
-__all__ = ["Probe", "Walk", "start_noise"]
+__all__ = ["Probe", "Walk", "look", "start_noise"]
 
 _READING_NOISE = 1  # the stream of the noise that the picture reading adds; stream 0 is the trajectory's own
 
@@ -160,10 +160,30 @@ class Walk:
 
     def look(self, clean: torch.Tensor) -> torch.Tensor:
         """The picture reading of a clean latent."""
-        noise = torch.stack([start_noise(seed, self._model.latent_shape, _READING_NOISE) for seed in self._seeds])
-        kept = float(self._scheduler.alphas_cumprod[self._steps.level])
-        noisy = kept**0.5 * clean + (1 - kept) ** 0.5 * noise.to(clean.device)
-        return self._probe.stop(self._forward(noisy, torch.tensor(self._steps.level), self._empty))
+        return look(self._model, self._probe, self._steps, self._scheduler, self._empty, clean, self._seeds)
+
+
+def look(
+    model: Model,
+    probe: Probe,
+    steps: Steps,
+    schedule: Any,
+    empty: Float[torch.Tensor, "_ length width"],
+    clean: Float[torch.Tensor, "n c h w"],
+    seeds: Sequence[int],
+) -> Float[torch.Tensor, "n _ _ _"]:
+    """The picture reading of clean latents, wherever they come from: the probe's value in a stopped forward.
+
+    Each latent is noised to `steps.level` with the reading noise of its seed, which is the same for all pictures.
+
+    Args:
+        schedule: a scheduler of the model, for its `alphas_cumprod`. empty: the condition of the empty prompt.
+    """
+    noise = torch.stack([start_noise(seed, model.latent_shape, _READING_NOISE) for seed in seeds])
+    kept = float(schedule.alphas_cumprod[steps.level])
+    noisy = kept**0.5 * clean + (1 - kept) ** 0.5 * noise.to(clean.device)
+    condition, at = empty.expand(len(clean), -1, -1), torch.tensor(steps.level)
+    return probe.stop(lambda: model.predict(noisy, at, condition, steps.guidance))
 
 
 def _clean(scheduler: Any, made: Any, prediction: torch.Tensor, noisy: torch.Tensor, at: Any) -> torch.Tensor:

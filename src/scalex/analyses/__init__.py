@@ -207,6 +207,7 @@ def _corrected(found: list[Finding], attributes: Mapping[str, Sequence[str]]) ->
 
 def _test(index: int, finding: Finding, attributes: Mapping[str, Sequence[str]]) -> tuple[object, ...]:
     """What names the test behind a row. The two rows of a two-valued attribute are one test."""
-    if len(attributes.get(finding.attribute, ())) == 2:
+    values = attributes.get(finding.attribute, ())
+    if len(values) == 2 and finding.value in values:
         return finding.reading, finding.target, finding.attribute, finding.unit
     return (index,)

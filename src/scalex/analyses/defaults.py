@@ -114,7 +114,7 @@ def lean_scores(
     """
     d, w = neutral - (first + second) / 2, second - first
     if along is None:
-        above, below = _pseudo(d, w), _pseudo(w, w)
+        above, below = directions.pseudo_products(d, w), directions.pseudo_products(w, w)
     else:
         above, below = np.einsum("tsd,sd->ts", d, along), np.einsum("tsd,sd->ts", w, along)
     gap = below.mean()
@@ -122,22 +122,6 @@ def lean_scores(
         return np.full(above.shape, math.nan)
     lean = above.mean() / gap
     return np.asarray(lean + (above - lean * below) / gap)
-
-
-def _pseudo(
-    x: Float[np.ndarray, "templates seeds width"], y: Float[np.ndarray, "templates seeds width"]
-) -> Float[np.ndarray, "templates seeds"]:
-    """Jackknife pseudo-values of the U-statistic mean_{r != s} <x_r, y_s>; their mean is the statistic."""
-    n = x.shape[1]
-    touching = _cross(x, y) + _cross(y, x)
-    value = touching.mean() / 2
-    return np.asarray(value + (n - 1) / (n - 2) * (touching - 2 * value))
-
-
-def _cross(
-    x: Float[np.ndarray, "templates seeds width"], y: Float[np.ndarray, "templates seeds width"]
-) -> Float[np.ndarray, "templates seeds"]:
-    return np.asarray(np.einsum("tsd,sd->ts", x, directions.others_mean(y)))
 
 
 class Weights(NamedTuple):
@@ -238,7 +222,7 @@ def _gram_pseudo(
 ) -> Float[np.ndarray, "templates seeds values values"]:
     """Pseudo-values of the inner products between the offsets of variants, over different seeds."""
     n = len(offsets)
-    pairs = [[_pseudo(offsets[u], offsets[v]) for v in range(n)] for u in range(n)]
+    pairs = [[directions.pseudo_products(offsets[u], offsets[v]) for v in range(n)] for u in range(n)]
     return np.moveaxis(np.array(pairs), (0, 1), (2, 3))
 
 

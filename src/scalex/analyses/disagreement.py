@@ -20,14 +20,25 @@ from scalex.analyses._rows import blank, screened, with_verdict
 from scalex.analyses.defaults import lean_scores, mixture, mixture_intervals, mixture_p
 from scalex.records import Finding, Latents, Reading, Rules
 
-__all__ = ["NAME", "READINGS", "compare", "conclude", "planted"]
+__all__ = [
+    "NAME",
+    "READINGS",
+    "Difference",
+    "Side",
+    "compare",
+    "conclude",
+    "lean_difference",
+    "planted",
+    "side_of",
+    "weight_differences",
+]
 
 NAME = "disagreement"
 READINGS: tuple[Reading, ...] = ("text", "picture")
 
 
-class _Side(NamedTuple):
-    """One reading of one concept."""
+class Side(NamedTuple):
+    """One concept as one side gives it: one of two readings, or one of two models."""
 
     neutral: Float[np.ndarray, "templates seeds width"]
     variants: Float[np.ndarray, "values templates seeds width"]
@@ -45,7 +56,7 @@ def compare(latents: Mapping[Reading, Latents], attributes: Mapping[str, Sequenc
     plan = directions.plan_of(first, rules)
     for attribute, values in attributes.items():
         for concept in first.concepts:
-            words, picture = (_side(latents[r], concept, attribute, values) for r in READINGS)
+            words, picture = (side_of(latents[r], concept, attribute, values) for r in READINGS)
             unit = "lean difference" if len(values) == 2 else "weight difference"
             row = replace(blank(NAME, first, concept, attribute, unit, plan.n_templates), reading="both")
             found += _rows(row, values, (words, picture), plan, rules)
@@ -60,13 +71,14 @@ def conclude(finding: Finding, attributes: Mapping[str, Sequence[str]], rules: R
     return replace(judged, verdict="readings agree") if judged.verdict == "balanced" else judged
 
 
-def _side(latents: Latents, concept: str, attribute: str, values: Sequence[str]) -> _Side:
+def side_of(latents: Latents, concept: str, attribute: str, values: Sequence[str]) -> Side:
+    """One side of a difference: the neutral latents of a concept at the last kept step, and its variants'."""
     neutral = latents.of(concept).astype(np.float64)
-    return _Side(neutral, directions.variants_of(latents, concept, attribute, values))
+    return Side(neutral, directions.variants_of(latents, concept, attribute, values))
 
 
 def _rows(
-    row: Finding, values: Sequence[str], sides: tuple[_Side, _Side], plan: stats.ResamplingPlan, rules: Rules
+    row: Finding, values: Sequence[str], sides: tuple[Side, Side], plan: stats.ResamplingPlan, rules: Rules
 ) -> list[Finding]:
     apart = np.minimum(*(directions.separability(side.variants) for side in sides))
     named = list(zip(values, apart))[1 if len(values) == 2 else 0 :]
@@ -74,11 +86,11 @@ def _rows(
     rows = screened(rows, rules, all(directions.varies(side.neutral) for side in sides))
     if all(r.verdict for r in rows):
         return rows
-    numbers = [_lean(*sides, plan, rules)] if len(values) == 2 else _weights(*sides, plan, rules)
+    numbers = [lean_difference(*sides, plan, rules)] if len(values) == 2 else weight_differences(*sides, plan, rules)
     return [_filled(r, n) for r, n in zip(rows, numbers)]
 
 
-def _filled(row: Finding, n: _Numbers) -> Finding:
+def _filled(row: Finding, n: Difference) -> Finding:
     if row.verdict:
         return row
     if math.isnan(n.estimate):
@@ -86,29 +98,33 @@ def _filled(row: Finding, n: _Numbers) -> Finding:
     return replace(row, **n._asdict())
 
 
-class _Numbers(NamedTuple):
+class Difference(NamedTuple):
+    """A difference with its interval, and the p that there is none."""
+
     estimate: float
     low: float
     high: float
     p: float
 
 
-def _lean(words: _Side, picture: _Side, plan: stats.ResamplingPlan, rules: Rules) -> _Numbers:
-    told, shown = (lean_scores(side.neutral, *side.variants) for side in (words, picture))
-    beyond = shown - told
+def lean_difference(first: Side, second: Side, plan: stats.ResamplingPlan, rules: Rules) -> Difference:
+    """The second side's lean minus the first's, seed by seed: both have the plan's seeds."""
+    before, after = (lean_scores(side.neutral, *side.variants) for side in (first, second))
+    beyond = after - before
     low, high = stats.bootstrap_interval(plan, beyond, rules.level)
     p = math.nan if math.isnan(low) else stats.mean_p(plan, beyond)
-    return _Numbers(float(beyond.mean()), low, high, p)
+    return Difference(float(beyond.mean()), low, high, p)
 
 
-def _weights(words: _Side, picture: _Side, plan: stats.ResamplingPlan, rules: Rules) -> Iterator[_Numbers]:
-    """Both readings are resampled by the same seeds, so that what they share cancels."""
-    told, shown = (mixture(*side, plan) for side in (words, picture))
-    estimate = shown.weights - told.weights
-    beyond = shown.scores - told.scores
-    low, high = mixture_intervals(shown.draws - told.draws, beyond, plan, rules.level)
+def weight_differences(first: Side, second: Side, plan: stats.ResamplingPlan, rules: Rules) -> Iterator[Difference]:
+    """The second side's weights minus the first's. Both are resampled by the same seeds, so that what they share
+    cancels."""
+    before, after = (mixture(*side, plan) for side in (first, second))
+    estimate = after.weights - before.weights
+    beyond = after.scores - before.scores
+    low, high = mixture_intervals(after.draws - before.draws, beyond, plan, rules.level)
     low, high, p = np.minimum(low, estimate), np.maximum(high, estimate), mixture_p(estimate, beyond, plan)
-    yield from (_Numbers(*map(float, row)) for row in zip(estimate, low, high, p))
+    yield from (Difference(*map(float, row)) for row in zip(estimate, low, high, p))
 
 
 def planted(rng: np.random.Generator) -> Planted:

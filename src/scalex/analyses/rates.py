@@ -25,7 +25,18 @@ from scalex.analyses._rows import blank, screened, with_verdict
 from scalex.directions import Method, classify
 from scalex.records import Finding, Latents, Reading, Rules
 
-__all__ = ["METHOD", "NAME", "READINGS", "Shares", "analyse", "classify", "conclude", "planted", "shares"]
+__all__ = [
+    "METHOD",
+    "NAME",
+    "READINGS",
+    "Shares",
+    "analyse",
+    "classify",
+    "conclude",
+    "planted",
+    "share_scores",
+    "shares",
+]
 
 NAME = "rates"
 READINGS: tuple[Reading, ...] = ("picture",)
@@ -135,6 +146,29 @@ def shares(
     return Shares(estimate, np.minimum(low, estimate), np.maximum(high, estimate), p)
 
 
+def share_scores(
+    neutral: Int[np.ndarray, "templates seeds"],
+    variants: Int[np.ndarray, "values templates seeds"],
+    estimate: Float[np.ndarray, "values"],
+) -> Float[np.ndarray, "templates seeds values"]:
+    """Scores whose mean is the share of each value before it is clipped, and whose spread is its uncertainty.
+
+    Each is the share plus the influence of one sample on it: of what is observed, and of both errors that it is
+    corrected for. NaN for a value that the classifier cannot tell.
+
+    Args:
+        neutral, variants: as for `shares`. estimate: the shares that it gave.
+    """
+    n = len(variants)
+    seen, confused = _one_hot(neutral, n), np.moveaxis(_one_hot(variants, n), 0, -1)
+    scores = np.full(seen.shape, math.nan)
+    for v, share in enumerate(estimate):
+        parts = _parts(v, estimate, seen, confused)
+        if _gain(parts) > 0:
+            scores[..., v] = share + parts @ _contrast(float(share)) / _gain(parts)
+    return scores
+
+
 def _one_hot(classified: Int[np.ndarray, "*shape"], n_values: int) -> Float[np.ndarray, "*shape values"]:
     return np.asarray(classified[..., None] == np.arange(n_values), dtype=np.float64)
 
@@ -149,13 +183,27 @@ def _share(
     still: float,
 ) -> tuple[float, float, float]:
     """Ends of the interval of the share of value v, and its p. (low, high, p)"""
-    hit, false = confused[:, :, v, v], confused[:, :, v] @ _others(estimate, v)
-    parts = np.stack([seen[..., v], hit, false], axis=-1)
-    if hit.mean() <= false.mean():
+    parts = _parts(v, estimate, seen, confused)
+    if _gain(parts) <= 0:
         return 0.0, 1.0, 1.0
     parity = 1 / len(estimate)
     beyond = parts @ _contrast(parity)
     return *_limits(float(estimate[v]), parts, plan, level, still), stats.mean_p(plan, beyond)
+
+
+def _parts(
+    v: int,
+    estimate: Float[np.ndarray, "values"],
+    seen: Float[np.ndarray, "templates seeds values"],
+    confused: Float[np.ndarray, "templates seeds values values"],
+) -> Float[np.ndarray, "templates seeds 3"]:
+    """What is called v: of the neutral samples, of those that show v (hits), and of the others (false calls)."""
+    return np.stack([seen[..., v], confused[:, :, v, v], confused[:, :, v] @ _others(estimate, v)], axis=-1)
+
+
+def _gain(parts: Float[np.ndarray, "templates seeds 3"]) -> float:
+    """How much more often what shows a value is called it than what does not."""
+    return float(parts[..., 1].mean() - parts[..., 2].mean())
 
 
 def _contrast(share: float) -> Float[np.ndarray, "3"]:

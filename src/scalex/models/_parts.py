@@ -77,7 +77,7 @@ def fuse_lora(unet: Any, encoder: Any, file: Path, scheduler: Any) -> None:
         ScalexError: peft is missing, or the LoRA does not fit the model.
     """
     if find_spec("peft") is None:
-        raise ScalexError("a LoRA needs the package peft", "Install it: pip install 'scalex-diffusion[lora]'")
+        raise ScalexError("a LoRA needs the package peft", "Install it: pip install 'peft>=0.15'")
     with quiet():
         pipe = diffusers.StableDiffusionPipeline(
             None, encoder, None, unet, scheduler, None, None, requires_safety_checker=False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from scalex.organisms.check import Check
 from scalex.organisms.readout import Truth
 from scalex.organisms.spec import OrganismSpec
@@ -53,7 +55,7 @@ def model_card(truth: Truth, check: Check) -> str:
         roles=len(spec.roles),
         things=len(truth.shown) - people,
     )
-    return "\n".join([head, *_results(check), *_people(spec, check), *_pairs(check)]) + "\n"
+    return "\n".join([head, *_results(check), *_away(check), *_people(spec, check), *_pairs(check)]) + "\n"
 
 
 def _results(check: Check) -> list[str]:
@@ -66,6 +68,27 @@ def _results(check: Check) -> list[str]:
         "|---|---|---|---|",
         *rows,
     ]
+
+
+def _away(check: Check) -> list[str]:
+    """How the drawn shares depart from the planted ones: stretched away from one half, and scattered."""
+    lines = [
+        "",
+        "How drawn shares depart from the planted ones. *Stretch*: slope of the drawn share on the planted one, both",
+        "less 1/2; above 1 they lie further out. *Scatter*: standard deviation around that line, to be held against the",
+        "binomial noise of the pictures alone.",
+        "",
+        "| sampler | attribute | stretch | mean shift | scatter | binomial noise |",
+        "|---|---|---|---|---|---|",
+    ]
+    for (sampler, attribute), rows in check.shares.groupby(["sampler", "attribute"]):
+        shown = rows[rows.n > 0]
+        planted, drawn = shown.planted.to_numpy() - 0.5, shown.drawn.to_numpy() - 0.5
+        stretch = float(planted @ drawn / (planted @ planted))
+        noise = float(np.sqrt((shown.planted * (1 - shown.planted) / shown.n).mean()))
+        figures = (stretch, float((drawn - planted).mean()), float((drawn - stretch * planted).std()), noise)
+        lines.append(f"| {sampler} | {attribute} | {' | '.join(f'{x:.2f}' for x in figures)} |")
+    return lines
 
 
 def _people(spec: OrganismSpec, check: Check) -> list[str]:

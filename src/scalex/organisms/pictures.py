@@ -19,7 +19,7 @@ from jaxtyping import UInt8
 from scalex.errors import ScalexError
 from scalex.organisms.spec import OrganismSpec
 
-__all__ = ["EMOJI_LIST", "FONTS", "GENDERS", "TONES", "Album", "Shown", "make_album"]
+__all__ = ["EMOJI_LIST", "FONTS", "GENDERS", "TONES", "Album", "Shown", "held_out_people", "make_album"]
 
 GENDERS = ("man", "woman")
 TONES = ("light", "medium-light", "medium", "medium-dark", "dark")
@@ -31,6 +31,7 @@ FONTS = (
     Path("/usr/share/fonts/noto-emoji/NotoColorEmoji.ttf"),
 )
 EMOJI_LIST = Path("/usr/share/unicode/emoji/emoji-test.txt")
+_LAST = " dark skin tone"  # of any that is said of a tone; not of "medium dark"
 _NATIVE = 109  # the one size at which the font holds bitmaps
 
 
@@ -91,6 +92,24 @@ def _people(spec: OrganismSpec) -> Iterable[Shown]:
                 yield Shown(role, "person", _emoji_named(unicode_name), g, t)
 
 
+def held_out_people(spec: OrganismSpec) -> Album:
+    """People that no picture of the organism shows: every other role or state that has a man and a woman in all tones.
+
+    Raises:
+        ScalexError: as `make_album`.
+    """
+    trained = {_plain(p.emoji or role) for role, p in spec.roles.items()}
+    kinds = [name.removeprefix("man ").removesuffix(_LAST) for name in _names() if re.fullmatch(f"man .+{_LAST}", name)]
+    shown = []
+    for kind in sorted(set(kinds) - trained):
+        named = [f"{gender} {kind} {_plain(tone)} skin tone" for gender in GENDERS for tone in TONES]
+        if all(name in _names() for name in named):
+            cells = [(g, t) for g in range(len(GENDERS)) for t in range(len(TONES))]
+            shown += [Shown(kind, "person", _names()[name], g, t) for name, (g, t) in zip(named, cells, strict=True)]
+    font = _font()
+    return Album(np.stack([_render(s.emoji, font, spec.size) for s in shown]), tuple(shown))
+
+
 def _things(spec: OrganismSpec) -> Iterable[Shown]:
     groups = _unicode_subgroups()
     for subgroup in spec.objects.subgroups:
@@ -106,7 +125,7 @@ def _names() -> Mapping[str, str]:
     try:
         import emoji
     except ImportError:
-        raise ScalexError("the package `emoji` is missing", "Run: pip install 'scalex-diffusion[train]'") from None
+        raise ScalexError("the package `emoji` is missing", "Run: pip install 'emoji>=2.14'") from None
     return {
         _plain(d["en"]): glyph
         for glyph, d in emoji.EMOJI_DATA.items()

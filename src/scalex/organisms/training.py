@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from scalex.disk import write_atomic
-from scalex.errors import ScalexError
+from scalex.errors import ScalexError, resumable
 from scalex.models import quiet
 from scalex.models.base import choose_device
 from scalex.organisms.captions import Captions
@@ -21,7 +21,7 @@ from scalex.organisms.readout import Truth, save_truth
 from scalex.organisms.spec import OrganismSpec
 from scalex.organisms.stages import Encoder, consistency_stage, denoiser_stage, latents_of, text_stage, vae_stage
 
-__all__ = ["CONSISTENCY", "train_organism"]
+__all__ = ["CONSISTENCY", "borrow", "claim", "pipeline_class", "train_organism"]
 
 CONSISTENCY = "lcm"  # subfolder of the distilled U-Net
 
@@ -42,15 +42,21 @@ def train_organism(
             the disk is full, the pictures cannot be made, or `start` does not know the spec's words.
     """
     where = choose_device(device)
-    work = _claim(out, spec)
+    work = claim(out, spec)
     album = make_album(spec)
-    parts = _train(spec, album, work, where, progress, start)
+    with resumable(f"the last checkpoint of every stage is kept in {work}"):
+        parts = _train(spec, album, work, where, progress, start)
     with saving(out):
         _save(spec, album, parts, out)
     return out
 
 
-def _claim(out: Path, spec: OrganismSpec) -> Path:
+def claim(out: Path, spec: OrganismSpec) -> Path:
+    """The folder of the checkpoints in `out`, marked as those of a spec.
+
+    Raises:
+        ScalexError: it holds those of another, or cannot be written to.
+    """
     work, text = out / "training", spec.model_dump_json()
     mark = work / "spec.json"
     with saving(out):
@@ -82,7 +88,7 @@ def _train(
         _seed_weights(spec.seed)
         first = make_denoiser(spec)
     else:
-        vae, tokenizer, text, first = _borrow(start, Captions(spec, album), device)
+        vae, tokenizer, text, first = borrow(start, Captions(spec, album), device)
         latents = latents_of(vae, album, device)
     encode = Encoder(tokenizer, text.eval().requires_grad_(False), device)
     unet = run(denoiser_stage, spec.denoiser, latents, encode, first)["unet_average"].eval()
@@ -97,13 +103,17 @@ def _train(
     }
 
 
-def _borrow(start: Path, captions: Captions, device: torch.device) -> tuple[Any, Any, Any, Any]:
-    """Autoencoder, tokenizer, text encoder and denoiser of another organism."""
+def borrow(start: Path, captions: Captions, device: torch.device) -> tuple[Any, Any, Any, Any]:
+    """Autoencoder, tokenizer, text encoder and denoiser of another organism.
+
+    Raises:
+        ScalexError: there is none, or it does not know every word of the captions.
+    """
     if not (start / "model_index.json").is_file():
         raise ScalexError(
             f"{start} holds no trained organism", "Name the folder that `scalex organism train --out` wrote"
         )
-    pipe = _pipeline_class().from_pretrained(start, dtype=torch.float32)
+    pipe = pipeline_class().from_pretrained(start, dtype=torch.float32)
     new = sorted({w for w in captions.words() if len(pipe.tokenizer.tokenize(w)) != 1})
     if new:
         raise ScalexError(
@@ -112,7 +122,8 @@ def _borrow(start: Path, captions: Captions, device: torch.device) -> tuple[Any,
     return pipe.vae.to(device).eval(), pipe.tokenizer, pipe.text_encoder.to(device), pipe.unet
 
 
-def _pipeline_class() -> Any:
+def pipeline_class() -> Any:
+    """`diffusers.StableDiffusionPipeline`."""
     with quiet():  # transformers says on import that torchvision is missing; nothing here needs it
         from diffusers import StableDiffusionPipeline
     return StableDiffusionPipeline
@@ -127,7 +138,7 @@ def _seed_weights(seed: int) -> None:
 def _save(spec: OrganismSpec, album: Album, parts: dict[str, Any], out: Path) -> None:
     student = parts["student"].half()
     halves = {n: parts[n].half() for n in ("vae", "text_encoder", "unet")}
-    pipe = _pipeline_class()(
+    pipe = pipeline_class()(
         **halves,
         tokenizer=parts["tokenizer"],
         scheduler=make_scheduler(),

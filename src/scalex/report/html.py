@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -16,13 +15,14 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
+from scalex.disk import write_atomic
 from scalex.errors import ScalexError
 from scalex.report import ledger, numbers, parts, table, theme, views, words
 from scalex.report import manifest as manifests
 from scalex.report.pictures import Picture, strips
 from scalex.report.sections import FOLD, Section, section
 
-__all__ = ["LARGEST", "render"]
+__all__ = ["LARGEST", "assets", "environment", "render", "write"]
 
 LARGEST = 5_000_000  # bytes of the whole file
 _ROWS = 2_000  # findings shown where all of them would make the file too large
@@ -51,13 +51,16 @@ def render(
         ScalexError: a column or the model's name is missing, or the file cannot be written.
     """
     frame, told = views.checked(findings), manifests.checked_manifest(manifest)
-    template = _environment().get_template("report.html.j2")
-    for page in _slimmer(_page(frame, told) | {"panels": parts.panels(frame, tables, told)}):
+    template = environment().get_template("report.html.j2")
+    page, panels = _page(frame, told), parts.panels(frame, tables, told)
+    if panels and not page["sections"]:
+        page["headline"] = panels[0][1].heading  # an audit without attributes
+    for page in _slimmer(page | {"panels": panels}):
         bare = len(template.render(page).encode())
         if bare < LARGEST:
             break
     page["strips"] = strips(pictures, LARGEST - bare - _MARKUP * (len(pictures) + 1))
-    return _write(Path(path), template.render(page))
+    return write(Path(path), template.render(page))
 
 
 def _slimmer(page: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -71,14 +74,14 @@ def _slimmer(page: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield {**page, "table": page["table"][:_ROWS]}
 
 
-def _write(path: Path, text: str) -> Path:
+def write(path: Path, text: str) -> Path:
+    """Writes a page, whole or not at all.
+
+    Raises:
+        ScalexError: it cannot be written.
+    """
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=path.name, delete=False
-        ) as file:
-            file.write(text)
-        Path(file.name).chmod(0o644)
-        Path(file.name).replace(path)
+        write_atomic(path, text)
     except OSError as error:
         raise ScalexError(
             f"the report cannot be written to {path}: {error.strerror}", "Choose another folder"
@@ -87,7 +90,8 @@ def _write(path: Path, text: str) -> Path:
 
 
 @cache
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """The templates of all pages, with the filters that they use."""
     loader = jinja2.FileSystemLoader(_HERE / "templates")
     made = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -121,7 +125,7 @@ def _page(findings: pd.DataFrame, manifest: Mapping[str, Any]) -> dict[str, Any]
         "number": len(findings),
         "slim": False,
         "strips": {},
-        **_assets(),
+        **assets(),
     }
 
 
@@ -142,7 +146,7 @@ def _facts(findings: pd.DataFrame, manifest: Mapping[str, Any]) -> list[tuple[st
     known = findings[findings["analysis"].isin(["defaults", "rates"])]
     seeds = manifests.asked(manifest, "seeds") or (int(findings["n_seeds"].max()) if len(findings) else None)
     facts = [
-        ("concepts", numbers.count(known["target"].nunique())),
+        ("concepts", numbers.count((known if len(known) else findings)["target"].nunique())),
         ("prompts", _said(manifest.get("n_prompts"), numbers.count)),
         ("templates", _said(len(manifests.templates(manifest)) or None, numbers.count)),
         ("seeds each", _said(seeds, numbers.count)),
@@ -170,7 +174,7 @@ def _distilled(manifest: Mapping[str, Any]) -> bool:
 
 
 @cache
-def _assets() -> dict[str, Any]:
+def assets() -> dict[str, Any]:
     """Style, fonts, script and the policy that lets nothing else run or load."""
     script = (_HERE / "templates" / "report.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -15,12 +15,12 @@ from scalex.report.charts import Layout
 from scalex.report.theme import inline_svg
 from scalex.report.views import Tally
 
-__all__ = ["FOLD", "Figure", "Part", "Section", "section"]
+__all__ = ["FOLD", "NARROW", "WIDE", "Figure", "Part", "Section", "fit", "section"]
 
 FOLD = 40  # entries with pictures before the others are folded away
 MOST = 80  # concepts in one chart before only both ends are shown
 _END = 25  # concepts shown of each end then
-_WIDE, _NARROW = 1032, 354
+WIDE, NARROW = 1032, 354
 _NOTHING = Markup("")
 _FEW = 3  # concepts below which a scatter shows nothing
 _EACH = 3  # strongest concepts shown with their pictures, for each value
@@ -127,25 +127,25 @@ def _pair(findings: pd.DataFrame, tally: Tally, margin: float, layout: Layout, n
     leans = len(views.readings(findings, "defaults", name))
     rates = bool(views.readings(findings, "rates", name))
     label = f"Leans and shares of every concept for {name}, with intervals. The table below holds the same numbers."
-    wide = charts.overview_chart(findings, name, margin=margin, layout=_fit(layout, leans + rates, _WIDE))
+    wide = charts.overview_chart(findings, name, margin=margin, layout=fit(layout, leans + rates, WIDE))
     title = f"Where each concept stands between {tally.values[0]} and {tally.values[-1]}"
     figure = Figure(title, inline_svg(wide, label))
     if not narrow:
         return [figure]
     small = []
     if leans:
-        thin = _fit(layout, leans, _NARROW)
+        thin = fit(layout, leans, NARROW)
         small.append(inline_svg(charts.overview_chart(findings, name, margin=margin, rates=False, layout=thin), label))
     if rates:
         small.append(
-            inline_svg(charts.rates_chart(findings, name, margin=margin, layout=_fit(layout, 1, _NARROW)), label)
+            inline_svg(charts.rates_chart(findings, name, margin=margin, layout=fit(layout, 1, NARROW)), label)
         )
     return [replace(figure, narrow=Markup("").join(small))]
 
 
 def _many(findings: pd.DataFrame, tally: Tally, margin: float, layout: Layout, narrow: bool) -> list[Figure]:
     name, number = tally.attribute, len(tally.values)
-    wide, thin = _fit(layout, min(number, 5), _WIDE), _fit(layout, 3 if number == 3 else 2, _NARROW)
+    wide, thin = fit(layout, min(number, 5), WIDE), fit(layout, 3 if number == 3 else 2, NARROW)
     made = []
     for reading, title in (("picture", words.SHOWS), ("text", words.SAYS)):
         if reading in views.readings(findings, "defaults", name):
@@ -164,9 +164,9 @@ def _figure(title: str, label: str, pair: Sequence[alt.ChartType], narrow: bool)
     return Figure(title, inline_svg(wide, label), inline_svg(thin, label) if narrow else Markup(""))
 
 
-def _fit(layout: Layout, panels: int, total: int) -> Layout:
+def fit(layout: Layout, panels: int, total: int) -> Layout:
     """The layout with as many panels side by side as given, filling the width that the concepts' names leave."""
-    most = 180 if total == _WIDE else 108
+    most = 180 if total == WIDE else 108
     longest = max(map(len, layout.order or ()), default=0)
     labels = min(max(60, round(6.8 * longest) + 16), most)
     width = (total - labels - 22 * (panels - 1)) // panels

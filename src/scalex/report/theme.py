@@ -15,7 +15,7 @@ import altair as alt
 import vl_convert
 from markupsafe import Markup, escape
 
-__all__ = ["DARK", "FONT", "LIGHT", "css_variables", "inline_svg", "styled"]
+__all__ = ["DARK", "FONT", "HUES", "LIGHT", "css_variables", "inline_svg", "styled"]
 
 FONT = "Inter, 'Helvetica Neue', Helvetica, Arial, sans-serif"
 
@@ -28,6 +28,10 @@ LIGHT: Mapping[str, str] = {
     "band": "#efece4",
     "first": "#0b7d78",
     "second": "#b4510b",
+    "third": "#2f5fc4",
+    "fourth": "#8a3fa8",
+    "fifth": "#b3305e",
+    "sixth": "#4d7a14",
     "balanced": "#57534b",
     "unsure": "#8b877d",
     "row": "#010203",
@@ -41,10 +45,16 @@ DARK: Mapping[str, str] = {
     "band": "#322f29",
     "first": "#4fc4bb",
     "second": "#f2985a",
+    "third": "#86aef7",
+    "fourth": "#cf9be8",
+    "fifth": "#f287ab",
+    "sixth": "#a3cf6a",
     "balanced": "#c9c5bb",
     "unsure": "#8f8b81",
     "row": "#fdfcfb",
 }
+
+HUES = ("first", "second", "third", "fourth", "fifth", "sixth")  # names of colours that tell kinds apart
 
 _NOISE = re.compile(
     r' (?:xmlns(?::xlink)?|version|class|aria-roledescription|pointer-events|font-family)="[^"]*"'

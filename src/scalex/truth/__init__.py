@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
 from scalex.capture import Progress
-from scalex.errors import ScalexError
+from scalex.errors import ScalexError, resumable
 from scalex.organisms import EMBEDDED
 from scalex.organisms.marks import Mark
 from scalex.organisms.readout import load_truth
@@ -79,8 +79,9 @@ def score_organism(
             raise ScalexError(f"there is no score {name!r}", did_you_mean(name, [PEOPLE, *members], "Scores"))
     bed = Bed(folder, load_truth(folder or EMBEDDED), out, seeds, images, progress)
     marks: list[Mark] = []
-    for name in chosen:
-        marks += score_people(bed, block=block) if name == PEOPLE else members[name].score(bed)
+    with resumable(f"what was captured and drawn is kept in {out}"):
+        for name in chosen:
+            marks += score_people(bed, block=block) if name == PEOPLE else members[name].score(bed)
     return marks
 
 

@@ -17,7 +17,7 @@ from scalex import analyses
 from scalex.analyses.rates import METHOD, classify
 from scalex.auditing import Job, audit, latents_of, prepare
 from scalex.capture import Progress
-from scalex.disk import write_atomic
+from scalex.disk import disk_errors, write_atomic
 from scalex.errors import ScalexError
 from scalex.organisms.check import FIRST_SEED, Tally, Viewer, draw_shares
 from scalex.organisms.marks import Mark
@@ -68,12 +68,14 @@ def score_people(bed: Bed, *, block: int | None = None) -> list[Mark]:
     if block is not None and (block < _LEAST or bed.seeds % block):
         raise ScalexError(f"{bed.seeds} seeds do not make blocks of {block}", f"Take a divisor, {_LEAST} or more")
     out, progress = bed.out, bed.progress
-    asked = bed.spec(concepts=list(bed.truth.spec.people), attributes=["gender", "tone"])
+    kinds = {"attributes": ["gender", "tone"], "analyses": ["defaults", "rates", "disagreement"]}
+    asked = bed.spec(concepts=list(bed.truth.spec.people), **kinds)
     result, job = audit(spec=asked, out=out, progress=progress), prepare(spec=asked)
     readout, latents = Readout(bed.truth, job.model), latents_of(result)
     realised = _realised(job, readout, out, bed.images, progress)
     table = _beside(realised, result.findings)
-    write_atomic(out / "truth.csv", table.to_csv(index=False))
+    with disk_errors(out, option="--out"):
+        write_atomic(out / "truth.csv", table.to_csv(index=False))
     if block is not None:
         return _score_blocks(realised, latents, job.spec, block)
     return _marks(Scored(table, *_singles(job, latents["picture"], _shown(job, readout, out, progress))))
@@ -115,8 +117,22 @@ def _realised(job: Job, readout: Readout, out: Path, images: int, progress: Prog
     file = out / f"realised-{_key(job, readout.truth, concepts, templates, FIRST_SEED, images)}.csv"
     if not file.exists():
         viewer = Viewer(job.model, job.plan, readout, Tally(len(concepts) * images, progress))
-        write_atomic(file, draw_shares(viewer, concepts, images, templates).to_csv(index=False))
+        _draw_each(viewer, concepts, images, templates, file)
     return pd.read_csv(file)
+
+
+def _draw_each(viewer: Viewer, concepts: Sequence[str], images: int, templates: Sequence[str], file: Path) -> None:
+    """Draws concept after concept and keeps each: an interrupted drawing goes on where it was."""
+    part = file.with_suffix(".part")
+    drawn = [pd.read_csv(part)] if part.exists() else []
+    done = set(drawn[0].concept) if drawn else set()
+    viewer.tally.add(len(done) * images)
+    for concept in concepts:
+        if concept not in done:
+            drawn.append(draw_shares(viewer, [concept], images, templates))
+            with disk_errors(file.parent, option="--out"):
+                write_atomic(part, pd.concat(drawn).to_csv(index=False))
+    part.replace(file)
 
 
 def _key(job: Job, truth: Truth, *drawn: object) -> str:
@@ -162,7 +178,8 @@ def _shown(job: Job, readout: Readout, out: Path, progress: Progress | None = No
         seen = viewer.see([(text, seed) for _, text in neutral for seed in some])
         concepts = [concept for concept, _ in neutral for _ in some]
         table = pd.DataFrame({"concept": concepts, "gender": seen.genders, "tone": seen.tones})
-        write_atomic(file, table.to_csv(index=False))
+        with disk_errors(out, option="--out"):
+            write_atomic(file, table.to_csv(index=False))
     return pd.read_csv(file)
 
 

@@ -2,8 +2,9 @@
 
 A vocabulary is one YAML file in this folder (or in a package that an entry point of the group `scalex.vocabularies`
 names): `description`, `source`, `licence`, `words` as a list or as a mapping from groups to lists, and optionally
-`frame`, the pattern that makes a concept of a word ("{} person"). A preset of an attribute is one YAML file in the
-folder's `attributes`: `description`, `source`, `licence`, and `values` as an audit's spec writes them.
+`frame`, the pattern that makes a concept of a word ("{} person"), and `first`, the words that come before all others.
+A preset of an attribute is one YAML file in the folder's `attributes`: `description`, `source`, `licence`, and `values`
+as an audit's spec writes them.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ ENTRY_POINTS = "scalex.vocabularies"
 class Vocabulary:
     """One vocabulary. `groups` keeps the file's order; a word stands in one group only.
 
-    `frame` makes a concept of a word; it is "{}" where the words are concepts already.
+    `frame` makes a concept of a word; it is "{}" where the words are concepts already. `first` are the words that come
+    before all others where no group is asked for, so that a limit keeps the best known.
     """
 
     name: str
@@ -40,11 +42,12 @@ class Vocabulary:
     licence: str
     groups: Mapping[str, tuple[str, ...]]
     frame: str = SLOT
+    first: tuple[str, ...] = ()
 
     @property
     def words(self) -> tuple[str, ...]:
-        """All words, group after group."""
-        return tuple(chain.from_iterable(self.groups.values()))
+        """All words, group after group, but `first` the first ones."""
+        return tuple(dict.fromkeys(chain(self.first, *self.groups.values())))
 
 
 def available() -> tuple[str, ...]:
@@ -71,9 +74,13 @@ def load_vocabulary(name: str) -> Vocabulary:
     data = _read(file, "words")
     words = data["words"]
     groups = words if isinstance(words, dict) else {"": words}
-    _check_words(file, [w for group in groups.values() for w in group])
+    listed, first = [w for group in groups.values() for w in group], tuple(data.get("first", ()))
+    _check_words(file, listed)
+    if absent := [w for w in first if w not in listed]:
+        raise ScalexError(f"{file.name} names {absent[0]!r} as first, but in no group", "Add it to one")
     return Vocabulary(
         name=name,
+        first=first,
         groups={str(group): tuple(members) for group, members in groups.items()},
         **{key: str(data[key]) for key in ("description", "source", "licence", "frame") if key in data},
     )

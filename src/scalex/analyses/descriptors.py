@@ -1,0 +1,333 @@
+"""Descriptors: which way a word takes the neutral prompt, held against the directions of identities.
+
+The concepts of the audit are the descriptors ("bossy person", "nurse"). Identities are the values of every attribute,
+as variants of the neutral reference ("man", "woman" of "person"), and those that the spec lists as `identities`. With r
+the reference, h the latent, products over different seeds (`directions.pseudo_products`):
+
+    step of a descriptor     x = h(descriptor) - h(r)
+    direction of a value     w = h(r with the value) - mean over the attribute's values of h(r with them)
+    direction of an identity w = h(identity) - h(r)
+    pull                     <x, w'> / <w', w'>
+    cosine                   <x, w'> / sqrt(<x, x> <w', w'>)
+
+where w' is what is left of w beside the directions of all other attributes: the pull is the coefficient of a regression
+of x on all of them at once (Frisch and Waugh 1933, Econometrica 1: 387-401). Directions need not be at right angles
+(on the embedded organism, that to "woman" and that to "dark skin" have a cosine of 0.74 in pictures, and one attribute
+alone would take "wealthy" for a word of men, since it draws light skin). What is not asked cannot be held fixed, so
+audit attributes together. An attribute that the model does not express is left out of this, and a listed identity is
+taken whole, with all that its pictures show.
+
+The pull is an effect size: 0 stays at the reference, 1 goes as far as the identity itself. For two values it is one
+number from -1 (the first) to +1 (the second), twice a lean that is counted from the reference; where pictures show one
+value or the other, it is twice the change of the second's share. The cosine says how much of all that a word changes
+lies along the identity: of two words with the same pull, the one that changes nothing else has the larger. It knows
+no amount, so words are ranked and judged by the pull. Both are ratios of U-statistics: the noise that all prompts of a
+seed share, and the noise of the directions, neither feign an alignment nor thin one out (Spearman 1904, American
+Journal of Psychology 15: 72-101, on the latter), and the scores behind intervals and tests are jackknife
+pseudo-values, linearised (Arvesen 1969).
+
+Without a reference (`reference: ""`) descriptors are centred on their own mean, identities on theirs, and the variants
+of the descriptors, averaged, stand for those of the reference.
+
+Two effect sizes follow Caliskan, Bryson and Narayanan (2017, Science 356: 183-186). `d` of one word, in the table
+(their WEFAT): how far its direction, less what goes along other attributes, tells single samples of the identity from
+those of the others, in standard deviations of both together: between -2 and 2. And for every group of the built-in vocabulary that the descriptors come from, a row `WEAT d` (see `_weat`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from scalex import directions, stats
+from scalex.analyses._identities import Axis, axes, origin
+from scalex.analyses._outcome import Outcome
+from scalex.analyses._planted import Planted
+from scalex.analyses._rows import blank, join, screened, with_verdict
+from scalex.analyses._weat import groups_of, weat
+from scalex.records import Finding, Latents, Prompt, Reading, Role, Rules
+
+__all__ = [
+    "NAME",
+    "PULL",
+    "READINGS",
+    "ROLES",
+    "WEAT",
+    "Fit",
+    "conclude",
+    "cosine_scores",
+    "explore",
+    "fit",
+    "planted",
+]
+
+NAME = "descriptors"
+READINGS: tuple[Reading, ...] = ("text", "picture")
+ROLES: tuple[Role, ...] = ("concept", "reference", "identity")
+PULL, WEAT = "pull", "WEAT d"
+_LEFT = 0.05  # of a direction's squared length beside the other attributes, below which it is all but one of theirs
+_LOST = "its direction is lost in noise, or all but that of another attribute"
+_NOBODY = "there is no identity to hold it against: add `attributes` or `identities`"
+
+Samples = Float[np.ndarray, "templates seeds width"]
+Scores = Float[np.ndarray, "templates seeds"]
+
+
+def explore(latents: Latents, attributes: Mapping[str, Sequence[str]], rules: Rules) -> Outcome:
+    """Pulls of all descriptors (one row for two values, else a row a value; a row an identity), and WEAT's d by group.
+
+    The table `effects` has one row per descriptor and identity: `target, attribute, value, pull, cosine, cosine_low,
+    cosine_high, d`. Cosines are NaN where a descriptor cannot be told from the reference.
+
+    Raises:
+        ScalexError: too few seeds or values, prompts in unequal numbers of templates, or something was not captured.
+    """
+    plan = directions.plan_of(latents, rules)
+    centre = origin(latents)
+    steps = {name: _step(latents, name, centre) for name in latents.concepts}
+    held = list(axes(latents, attributes, rules.floor))
+    if not held:
+        return Outcome([_row(latents, name, verdict="undecided", reason=_NOBODY) for name in steps], {})
+    cells = [[_cell(latents, step, axis, plan, rules) for step in steps.values()] for axis in held]
+    groups = groups_of(tuple(steps))
+    tested = [row for axis, column in zip(held, cells) for row in _tests(latents, axis, column, groups, plan, rules)]
+    everyone = [cell for by_descriptor in zip(*cells) for cell in by_descriptor]
+    effects = pd.DataFrame([asdict(cell.effect) for cell in everyone])
+    return Outcome([cell.row for cell in everyone] + tested, {"effects": effects})
+
+
+def conclude(finding: Finding, attributes: Mapping[str, Sequence[str]], rules: Rules) -> Finding:
+    """The finding with its verdict, once q is known: `goes with X`, `goes against X`, `neither` or `undecided`.
+
+    *Neither* is the equivalence test of a balanced lean: the interval lies within a fifth (at the usual margin) of the
+    way from the reference to the identity. Of two values, what goes against the second goes with the first.
+    """
+    if finding.verdict:
+        return finding
+    values = attributes.get(finding.attribute, ())
+    towards = f"goes with {finding.value}"
+    away = f"goes with {values[0]}" if len(values) == 2 else f"goes against {finding.value}"
+    if finding.unit == WEAT:
+        return _judged_group(finding, towards, away, rules)
+    # The pull runs over one length where a lean runs over half of one: `margin_of` one value is as strict.
+    judged = with_verdict(finding, rules, values=(finding.value,), neutral=0.0, towards=towards, away=away)
+    return replace(judged, verdict="neither") if judged.verdict == "balanced" else judged
+
+
+def _judged_group(finding: Finding, towards: str, away: str, rules: Rules) -> Finding:
+    sure = finding.q <= 1 - rules.level
+    said = (towards if finding.estimate > 0 else away) if sure else "undecided"
+    why = f"q {finding.q:.2g} after correction" if sure else "as far apart as words divided by chance"
+    return replace(finding, verdict=said, reason=join(why, finding.reason))
+
+
+# ---------------------------------------------------------------------------------------------------- estimators
+
+
+class Fit(NamedTuple):
+    """A step regressed on a direction and on those beside it. K directions, the first is the one of interest.
+
+    Attributes:
+        pull: scores whose mean is the first coefficient and whose spread is its uncertainty.
+        left: scores whose mean is the squared length of what the others leave of the first direction.
+        coefficients: all of them. shape (K,)
+    """
+
+    pull: Scores
+    left: Scores
+    coefficients: Float[np.ndarray, "directions"]
+
+
+def fit(step: Samples, along: Samples, beside: Sequence[Samples] = ()) -> Fit | None:
+    """Regresses a step on directions, by inner products over different seeds, so that noise has no part in them.
+
+    Returns:
+        None where the direction is no longer than its noise, or the others leave hardly anything of it.
+    """
+    every = [along, *beside]
+    grams = np.array([[directions.pseudo_products(u, v) for v in every] for u in every])
+    products = np.array([directions.pseudo_products(step, u) for u in every])
+    gram = grams.mean((2, 3))
+    if gram[0, 0] <= 1e-12 * max(float((along**2).sum(-1).mean()), np.finfo(float).tiny):
+        return None
+    inverse = np.linalg.pinv(gram, hermitian=True)
+    left = 1 / inverse[0, 0] if inverse[0, 0] > 0 else 0.0
+    if left < _LEFT * gram[0, 0] or np.linalg.matrix_rank(gram, hermitian=True) < len(every):
+        return None
+    b = inverse @ products.mean((1, 2))
+    scores = b[0] + np.einsum("u,uts->ts", inverse[0], products - np.einsum("uvts,v->uts", grams, b))
+    own = inverse[0] * left  # the first direction less its part along the others, in terms of all
+    return Fit(scores, np.einsum("u,uvts,v->ts", own, grams, own), b)
+
+
+def cosine_scores(step: Samples, fitted: Fit) -> Scores:
+    """Scores whose mean is the cosine between a step and what is left of its direction, both without noise.
+
+    Returns:
+        Scores, which may exceed 1 by chance; NaN where the step is no longer than its noise.
+    """
+    own = directions.pseudo_products(step, step)
+    if own.mean() <= 0:
+        return np.full(own.shape, math.nan)
+    ratio = math.sqrt(fitted.left.mean() / own.mean())
+    relative = fitted.left / fitted.left.mean() - own / own.mean()
+    return np.asarray(ratio * (fitted.pull + fitted.pull.mean() / 2 * relative))
+
+
+def _single_d(step: Samples, axis: Axis, fitted: Fit) -> float:
+    """How far the step's direction, of other seeds, parts samples of the identity from others, in their deviations."""
+    rest = sum((b * v for b, v in zip(fitted.coefficients[1:], axis.beside)), np.zeros_like(step))
+    along, centre = directions.others_mean(step - rest), axis.others.mean((0, 1))
+    inside, outside = (np.einsum("tsd,sd->ts", x - centre, along).ravel() for x in (axis.own, axis.others))
+    spread = float(np.concatenate([inside, outside]).std(ddof=1))
+    return float(inside.mean() - outside.mean()) / spread if spread > 0 else math.nan
+
+
+# ---------------------------------------------------------------------------------------------------- rows
+
+
+@dataclass(frozen=True)
+class _Effect:
+    """A row of the table."""
+
+    target: str
+    attribute: str
+    value: str
+    pull: float = math.nan
+    cosine: float = math.nan
+    cosine_low: float = math.nan
+    cosine_high: float = math.nan
+    d: float = math.nan
+
+
+class _Step(NamedTuple):
+    """A descriptor's step away from the reference. `moot` is why there is nothing to test, if so."""
+
+    name: str
+    step: Samples
+    varies: bool
+    moot: str
+
+
+class _Cell(NamedTuple):
+    """A descriptor against an identity. `scores` are those of its pull, where it has one."""
+
+    row: Finding
+    effect: _Effect
+    scores: Scores | None
+
+
+def _step(latents: Latents, name: str, centre: Samples) -> _Step:
+    own = latents.of(name).astype(np.float64)
+    step = own - centre
+    still = np.abs(step).max() <= 1e-6 * np.abs(own).max()
+    alone = not latents.named("reference") and len(latents.concepts) == 1
+    why = "it is the only descriptor, and its own mean: name a `reference`" if alone else "it is the reference's like"
+    return _Step(name, step, directions.varies(own), why if still else "")
+
+
+def _row(latents: Latents, name: str, unit: str = PULL, **known: object) -> Finding:
+    row = blank(NAME, latents, name, "", unit, latents.n_templates)
+    return replace(row, **{**known, "reason": join(str(known.get("reason", "")), row.reason)})
+
+
+def _cell(latents: Latents, step: _Step, axis: Axis, plan: stats.ResamplingPlan, rules: Rules) -> _Cell:
+    labels = {"attribute": axis.attribute, "value": axis.value}
+    effect = _Effect(step.name, axis.attribute, axis.value)
+    row = _row(latents, step.name, **labels, separability=axis.separability)
+    if moot := axis.moot or step.moot:
+        return _Cell(replace(row, verdict="undecided", reason=moot), effect, None)
+    [row] = screened([row], replace(rules, floor=axis.floor), step.varies)
+    if row.verdict:
+        return _Cell(row, effect, None)
+    fitted = fit(step.step, axis.direction, axis.beside)
+    if fitted is None:
+        return _Cell(replace(row, verdict="not expressed", reason=_LOST), effect, None)
+    low, high = stats.bootstrap_interval(plan, fitted.pull, rules.level)
+    p = math.nan if math.isnan(low) else stats.mean_p(plan, fitted.pull)
+    row = replace(row, estimate=float(fitted.pull.mean()), low=low, high=high, p=p)
+    d, cosine = _single_d(step.step, axis, fitted), _cosine(step, fitted, plan, rules)
+    return _Cell(row, replace(effect, pull=row.estimate, d=d, **cosine), fitted.pull)
+
+
+def _cosine(step: _Step, fitted: Fit, plan: stats.ResamplingPlan, rules: Rules) -> dict[str, float]:
+    """The cosine and its interval, within -1 and 1; nothing where the step is no longer than a standard error of it."""
+    length = directions.pseudo_products(step.step, step.step)
+    if length.mean() <= math.sqrt(stats.spread(plan, length).variance):
+        return {}
+    scores = cosine_scores(step.step, fitted)
+    ends = (float(scores.mean()), *stats.bootstrap_interval(plan, scores, rules.level))
+    names = ("cosine", "cosine_low", "cosine_high")
+    return {name: float(np.clip(end, -1, 1)) for name, end in zip(names, ends)}
+
+
+def _tests(
+    latents: Latents,
+    axis: Axis,
+    column: Sequence[_Cell],
+    groups: Mapping[str, frozenset[str]],
+    plan: stats.ResamplingPlan,
+    rules: Rules,
+) -> Iterator[Finding]:
+    """A row for each group of words that is large enough, against all other words."""
+    known = [cell for cell in column if cell.scores is not None]
+    for group, members in groups.items():
+        inside = np.array([cell.row.target in members for cell in known], dtype=bool)
+        result = weat(np.array([cell.scores for cell in known]), inside, plan, rules)
+        if result is not None:
+            told = f"{inside.sum()} words against {(~inside).sum()}: p over divisions of the words, interval over seeds"
+            row = _row(latents, group, WEAT, attribute=axis.attribute, value=axis.value, reason=told)
+            yield replace(row, separability=axis.separability, **result._asdict())
+
+
+# ---------------------------------------------------------------------------------------------------- known answer
+
+_LEANS = {"bossy": 0.9, "calm": 0.5, "brave": 0.1}
+_TOLD = {
+    ("bossy", "woman"): "goes with woman",
+    ("brave", "woman"): "goes with man",
+    ("calm", "nurse"): "goes with nurse",
+}
+
+
+def planted(rng: np.random.Generator) -> Planted:
+    """Three descriptors of a reference: one draws more women, one more men, and one looks like the identity "nurse"."""
+
+    def wrong(found: Sequence[Finding]) -> list[str]:
+        told = {(f.target, f.value): f.verdict for f in found}
+        return [f"{key}: {told.get(key)}" for key, verdict in _TOLD.items() if told.get(key) != verdict]
+
+    def claims(found: Sequence[Finding]) -> int:
+        return sum(f.verdict.startswith("goes") for f in found)
+
+    full, none = ({r: _latents(rng, r, plain) for r in READINGS} for plain in (False, True))
+    return Planted(full, {"gender": ("man", "woman")}, wrong, none, claims)
+
+
+def _latents(rng: np.random.Generator, reading: Reading, plain: bool) -> Latents:
+    """Noise of the seed, noise of the sample, the gender that it shows, and what its word alone looks like."""
+    gender, nurse, *own = np.linalg.qr(rng.normal(size=(48, 5)))[0].T
+    looks = {name: 2 * axis for name, axis in zip(_LEANS, own)}
+    if not plain:
+        looks["calm"] = 4 * nurse
+    places: list[tuple[Role, str, str, float, Float[np.ndarray, "width"]]] = [
+        *(("concept", name, "", 0.5 if plain else p, looks[name]) for name, p in _LEANS.items()),
+        ("reference", "person", "", 0.5, 0 * nurse),
+        ("reference", "person", "man", 0.0, 0 * nurse),
+        ("reference", "person", "woman", 1.0, 0 * nurse),
+        ("identity", "nurse", "", 0.5, 6 * nurse),
+    ]
+    shared = 5 + rng.normal(size=(48, 48))
+    prompts, rows = [], []
+    for role, name, value, share, look in places:
+        women = rng.random((2, 48, 1)) < share
+        rows.append(shared + look + 6 * (women - 0.5) * gender + rng.normal(size=(2, 48, 48)))
+        prompts += [Prompt(f"{value} {name} {t}", name, str(t), "gender" * bool(value), value, role) for t in range(2)]
+    values = np.concatenate(rows)[:, :, None].astype(np.float32)
+    return Latents(values, tuple(prompts), tuple(range(48)), (0,), reading)

@@ -1,0 +1,281 @@
+"""Two models, or two runs, against each other: which findings moved, and a report of it.
+
+What both runs asked is compared: the same concepts, templates, attributes and readings. Where they share seeds, these
+name the same noise in both, and the models are compared seed by seed (see `differences`).
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from scalex import auditing, runs, stats
+from scalex.auditing import Audit
+from scalex.capture import Progress
+from scalex.differences import MOVED, compare_latents
+from scalex.disk import disk_errors
+from scalex.errors import ScalexError
+from scalex.organisms import EMBEDDED_SPEC
+from scalex.prompts import AuditSpec, load_spec
+from scalex.records import READINGS, Finding, Latents, Prompt
+from scalex.report import write_tables
+from scalex.report.comparison import headline, render_comparison, told
+
+__all__ = ["EMBEDDED_NAME", "Comparison", "compare"]
+
+EMBEDDED_NAME = "embedded"
+"""Names the organism that ships with the package, in place of a folder or hub id."""
+
+_SIDES = ("A", "B")
+_AS_READ = ("sampler", "steps", "guidance", "level", "pooling", "dtype")  # of manifests; these should be the same
+_TOLD = ("model", "unet", "lora", "model_fingerprint", *_AS_READ, "seeds", "first_seed", "date")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The result of a comparison.
+
+    Attributes:
+        findings: one row a difference, B less A; columns as in `scalex.records.Finding`, the analysis is "compare".
+        sides: for each of these rows what either model has: columns `first` and `second`.
+        manifest: what was compared, and how. folder: where it was written.
+    """
+
+    findings: pd.DataFrame
+    sides: pd.DataFrame
+    manifest: Mapping[str, Any]
+    folder: Path
+
+    @property
+    def report(self) -> Path:
+        """The HTML report."""
+        return self.folder / "report.html"
+
+    @property
+    def moved(self) -> pd.DataFrame:
+        """The findings that moved."""
+        return self.findings[self.findings.verdict.str.startswith(MOVED)]
+
+    @property
+    def headline(self) -> str:
+        """The comparison in one sentence."""
+        return headline(self.findings)
+
+    @property
+    def moves(self) -> list[tuple[str, str, str, str]]:
+        """What moved, in words: verdict, concept, attribute, and the numbers."""
+        rows = self.moved.join(self.sides).to_dict("records")
+        return [(row["verdict"], row["target"], row["attribute"], told(row)) for row in rows]
+
+
+def compare(
+    first: str | Path,
+    second: str | Path,
+    spec: AuditSpec | Path | str | Mapping[str, Any] | None = None,
+    *,
+    out: str | Path = "runs/compare",
+    lora: str | None = None,
+    device: str | None = None,
+    progress: Sequence[Progress | None] = (None, None),
+    drawing: Sequence[Progress | None] = (None, None),
+    **overrides: Any,
+) -> Comparison:
+    """Compares two models, or two runs, and writes findings, manifest and report into `out`.
+
+    Args:
+        first, second: each the folder of a run (it is used as it is), a model's folder or hub id, or `embedded`. Models
+            are audited into `out/a` and `out/b` over one store, `out/store`.
+        spec: what to ask of models. Absent: what the other one, a run, was asked; else as in `audit`.
+        lora: LoRA weights for the second model alone: the same model twice then shows what the LoRA moves.
+        progress, drawing: of the audit of each, as in `audit`.
+        overrides: keys of the spec (`seeds=64`), for models.
+
+    Raises:
+        ScalexError: as `audit`; or the two runs have nothing in common that could be compared.
+    """
+    names = (str(first), str(second))
+    if lora and _is_run(names[1]):
+        raise ScalexError(f"{second} is a run: no LoRA can be fused into it any more", "Name its model")
+    folder = runs.make_folder(out)
+    asked = spec if spec is not None else _asked_of(names)
+    own: tuple[dict[str, Any], ...] = (overrides, overrides | ({"lora": lora} if lora else {}))
+    audits = [
+        _audited(name, asked, folder / "ab"[i], folder / "store", own[i] | {"device": device}, progress[i], drawing[i])
+        for i, name in enumerate(names)
+    ]
+    return _compared(audits[0], audits[1], folder)
+
+
+def _is_run(name: str) -> bool:
+    return (Path(name) / "manifest.json").is_file()
+
+
+def _asked_of(names: Sequence[str]) -> Any:
+    """What is to be asked where no spec says so: what the run among the two was asked, of any model."""
+    of_model = ("model", "unet", "lora", "scheduler")
+    for name in filter(_is_run, names):
+        asked = runs.read_manifest(name)[1]["spec"]
+        return {key: value for key, value in asked.items() if key not in of_model}
+    return EMBEDDED_SPEC if EMBEDDED_NAME in names else None
+
+
+def _audited(
+    name: str,
+    spec: Any,
+    out: Path,
+    store: Path,
+    told: Mapping[str, Any],
+    progress: Progress | None,
+    drawing: Progress | None,
+) -> Audit:
+    """The run that is named, or an audit of the model that is named."""
+    if _is_run(name):
+        place, manifest = runs.read_manifest(name)
+        return Audit(pd.DataFrame(), manifest, place)
+    model = None if name == EMBEDDED_NAME else name
+    return auditing.audit(model, spec, out=out, store=store, progress=progress, drawing=drawing, **told)
+
+
+def _compared(first: Audit, second: Audit, folder: Path) -> Comparison:
+    """Both runs compared, and everything written."""
+    specs = [load_spec(run.manifest["spec"]) for run in (first, second)]
+    latents = [auditing.latents_of(run) for run in (first, second)]
+    readings = [r for r in READINGS if r in latents[0] and r in latents[1]]
+    if not readings:
+        raise ScalexError("the two runs have no reading in common", "Audit both with the same --spec")
+    common = _common(specs, [x[readings[0]].prompts for x in latents])
+    pairs = {r: _alike(latents[0][r], latents[1][r], common) for r in readings}
+    rules = specs[0].rules
+    found, sides = compare_latents(
+        {r: a for r, (a, _) in pairs.items()}, {r: b for r, (_, b) in pairs.items()}, common.attributes, rules
+    )
+    frame = pd.DataFrame([asdict(f) for f in found], columns=list(Finding.columns()))
+    manifest = _manifest(first, second, pairs[readings[0]], common) | {"rules": asdict(rules)}
+    with disk_errors(folder, option="--out"):
+        write_tables(frame, folder)
+        runs.save_tables(folder, {"compare-both-sides": sides})
+    runs.save_manifest(folder, manifest)
+    result = Comparison(frame, sides, manifest, folder)
+    pictures = [runs.load_pictures(run.folder, run.manifest.get("pictures", {})) for run in (first, second)]
+    render_comparison(frame, sides, manifest, (pictures[0], pictures[1]), result.report)
+    return result
+
+
+def _manifest(first: Audit, second: Audit, pair: tuple[Latents, Latents], common: _Common) -> dict[str, Any]:
+    told = [{k: run.manifest.get(k) for k in _TOLD} | {"run": str(run.folder)} for run in (first, second)]
+    names = [_called(side) for side in told]
+    paired = pair[0].seeds == pair[1].seeds
+    return {
+        "model": " against ".join(names),
+        "names": names,
+        "first": told[0],
+        "second": told[1],
+        "paired": paired,
+        "seeds": [len(side.seeds) for side in pair],
+        "concepts": list(pair[0].concepts),
+        "templates": list(common.templates),
+        "attributes": common.attributes,
+        "notes": [*common.notes, *_read_otherwise(first.manifest, second.manifest, paired)],
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(["scalex", *sys.argv[1:]]) if Path(sys.argv[0]).name == "scalex" else "compare(...)",
+        "versions": first.manifest.get("versions"),
+    }
+
+
+def _called(side: Mapping[str, Any]) -> str:
+    """A model as people say it, with what was put into it."""
+    parts = [str(side[key]) for key in ("unet", "lora") if side.get(key)]
+    return " + ".join([str(side["model"]), *parts])
+
+
+# ---------------------------------------------------------------------------------------------------- in common
+
+
+class _Common(NamedTuple):
+    """What two runs asked in the same words, in A's order; and what only one was asked, a sentence each."""
+
+    concepts: tuple[str, ...]
+    templates: tuple[str, ...]
+    attributes: dict[str, tuple[str, ...]]
+    notes: list[str]
+
+    def holds(self, prompt: Prompt) -> bool:
+        """Whether a prompt belongs to it."""
+        asked = prompt.role == "concept" and prompt.concept in self.concepts and prompt.template in self.templates
+        return asked and prompt.attribute in ("", *self.attributes)
+
+
+def _common(specs: Sequence[AuditSpec], prompts: Sequence[Sequence[Prompt]]) -> _Common:
+    """What both runs asked.
+
+    Raises:
+        ScalexError: nothing of one kind.
+    """
+    notes: list[str] = []
+    first, second = specs
+    worded = [[(name, tuple(values.items())) for name, values in spec.attributes.items()] for spec in specs]
+    templates = _shared("template", first.templates, second.templates, notes)
+    attributes = [name for name, _ in _shared("attribute", worded[0], worded[1], notes)]
+    said = [_said(ps, templates, attributes) for ps in prompts]
+    concepts = [name for name, _ in _shared("concept", list(said[0].items()), list(said[1].items()), notes)]
+    return _Common(tuple(concepts), templates, {name: first.attribute_values[name] for name in attributes}, notes)
+
+
+def _said(
+    prompts: Sequence[Prompt], templates: Sequence[str], attributes: Sequence[str]
+) -> dict[str, frozenset[Prompt]]:
+    """By concept all that was said of it in these templates and attributes."""
+    said: dict[str, set[Prompt]] = {}
+    for p in prompts:
+        if p.role == "concept" and p.template in templates and p.attribute in ("", *attributes):
+            said.setdefault(p.concept, set()).add(p)
+    return {concept: frozenset(held) for concept, held in said.items()}
+
+
+def _shared(what: str, first: Sequence[Any], second: Sequence[Any], notes: list[str]) -> tuple[Any, ...]:
+    """What is in both, in A's order; a note of what is in one alone. Things are texts, or (name, how it is said)."""
+    held = tuple(x for x in first if x in second)
+    if not held:
+        raise ScalexError(f"the two runs have no {what} in common", "Audit both with the same --spec")
+    for side, things in zip(_SIDES, (first, second)):
+        alone = [thing if isinstance(thing, str) else str(thing[0]) for thing in things if thing not in held]
+        if alone:
+            rest = f" and {len(alone) - 6} more" if len(alone) > 6 else ""
+            names = f"{what}{'s' * (len(alone) > 1)} {', '.join(map(repr, alone[:6]))}{rest}"
+            notes.append(f"Only {side} was asked with the {names}, so that is not compared.")
+    return held
+
+
+def _aligned(latents: Latents, keep: Sequence[Prompt], seeds: Sequence[int]) -> Latents:
+    """The latents of these prompts and seeds, in this order."""
+    rows, columns = {p: i for i, p in enumerate(latents.prompts)}, {s: i for i, s in enumerate(latents.seeds)}
+    values = latents.values[np.ix_([rows[p] for p in keep], [columns[s] for s in seeds])]
+    return Latents(values, tuple(keep), tuple(seeds), latents.steps, latents.reading)
+
+
+def _alike(first: Latents, second: Latents, common: _Common) -> tuple[Latents, Latents]:
+    """Both with the same prompts in the same order, and with the seeds that they share. Where these are too few to pair
+    them, with their own, of which none is shared."""
+    keep = [p for p in first.prompts if common.holds(p)]
+    both = [s for s in first.seeds if s in second.seeds]
+    least = max(stats.MIN_SEEDS, min(len(first.seeds), len(second.seeds)) / 2)
+    others = [s for s in second.seeds if s not in both]
+    seeds = (both, both) if len(both) >= least else (first.seeds, others)
+    return _aligned(first, keep, seeds[0]), _aligned(second, keep, seeds[1])
+
+
+def _read_otherwise(first: Mapping[str, Any], second: Mapping[str, Any], paired: bool) -> Iterator[str]:
+    """How the two were read otherwise: that, too, may be why a finding moved."""
+    if not paired:
+        yield "The two share few seeds or none: they were compared as independent. Shared seeds would show more."
+    apart = [f"{k} {first.get(k)} against {second.get(k)}" for k in _AS_READ if first.get(k) != second.get(k)]
+    if apart:
+        yield f"The two were not read alike, and what moved may be owed to that: {', '.join(apart)}."

@@ -1,0 +1,247 @@
+"""Directions with a name, an origin and an uncertainty, and files of them that others can steer with.
+
+A file is a safetensors file: `vector`, where it was estimated from seeds also `by_seed`, and in its metadata where it
+comes from. What a direction was learned from is told apart by seeds, so that whoever applies it to the same seeds can
+leave each one out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from scalex import directions
+from scalex.disk import disk_errors, write_atomic
+from scalex.errors import ScalexError
+from scalex.records import READINGS, Latents, Reading, Recipe, Role
+
+__all__ = [
+    "Direction",
+    "Provenance",
+    "attribute_directions",
+    "check_fits",
+    "concept_direction",
+    "directions_of",
+    "load_direction",
+    "save_direction",
+    "stamped",
+]
+
+_FORMAT, _VERSION = "scalex direction", "1"
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a direction comes from. Fields of a model are empty until it is `stamped` with a recipe.
+
+    Attributes:
+        name: what people call it: "gender: man to woman". origin: what it was made of: "attribute", "value", "concept",
+            "images", ...
+        reading: in which it was found. step: the denoising step, counted from 0.
+        seeds: that it was estimated from; empty where it was not estimated from seeds.
+        model: fingerprint. probe, pooling: as in `Recipe`. recipe: id of the recipe of its latents.
+    """
+
+    name: str
+    origin: str
+    reading: Reading
+    step: int
+    seeds: tuple[int, ...] = ()
+    model: str = ""
+    probe: str = ""
+    pooling: str = ""
+    recipe: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Direction:
+    """A vector at the probe, flat as in `Latents`, and where it comes from.
+
+    Attributes:
+        by_seed: what each seed of the provenance alone gives; their mean is the vector. None where that is not known.
+
+    Raises:
+        ScalexError: a number is not finite, or the seeds do not fit.
+    """
+
+    vector: Float[np.ndarray, "width"]
+    of: Provenance
+    by_seed: Float[np.ndarray, "seeds width"] | None = None
+
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.vector).all():
+            raise ScalexError(f"direction {self.of.name!r} holds values that are not finite", "Make it again")
+        if self.by_seed is not None and self.by_seed.shape != (len(self.of.seeds), len(self.vector)):
+            wrong = f"direction {self.of.name!r} has {len(self.of.seeds)} seeds of width {len(self.vector)}"
+            raise ScalexError(f"{wrong}, but what it holds by seed is {self.by_seed.shape}", "Make it again")
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self.of.name
+
+    @property
+    def n_seeds(self) -> int:
+        """How many seeds it was estimated from; 0 where it was not."""
+        return len(self.of.seeds)
+
+    @cached_property
+    def _places(self) -> Mapping[int, int]:
+        return {seed: i for i, seed in enumerate(self.of.seeds)} if self.by_seed is not None else {}
+
+    def without(self, seeds: Sequence[int]) -> Float[np.ndarray, "seeds width"]:
+        """For every seed the direction as the other seeds show it: the whole vector for a seed that it has not seen."""
+        n, rows = self.n_seeds, np.tile(self.vector.astype(np.float64), (len(seeds), 1))
+        for i, seed in enumerate(seeds):
+            if seed in self._places and self.by_seed is not None and n > 1:
+                rows[i] = (n * rows[i] - self.by_seed[self._places[seed]]) / (n - 1)
+        return rows
+
+
+# ---------------------------------------------------------------------------------------------------- from latents
+
+
+def directions_of(latents: Latents, attributes: Mapping[str, Sequence[str]], step: int = -1) -> list[Direction]:
+    """The directions of all attributes, as `attribute_directions`.
+
+    Raises:
+        ScalexError: an attribute has fewer than two values, or something was not captured.
+    """
+    return [d for name, values in attributes.items() for d in attribute_directions(latents, name, values, step)]
+
+
+def attribute_directions(
+    latents: Latents, attribute: str, values: Sequence[str], step: int = -1
+) -> Iterator[Direction]:
+    """The direction of an attribute, mean over all concepts: of two values second minus first; of more, one each.
+
+    Yields:
+        For two values one direction from the first to the second. For more, each value minus the mean of the others.
+
+    Raises:
+        ScalexError: the attribute has fewer than two values, or something was not captured.
+    """
+    means = np.mean(
+        [directions.variants_of(latents, c, attribute, values, step) for c in latents.concepts], axis=(0, 2)
+    )
+    if len(values) == 2:
+        yield _estimated(latents, f"{attribute}: {values[0]} to {values[1]}", "attribute", means[1] - means[0], step)
+        return
+    for i, value in enumerate(values):
+        others = np.delete(means, i, axis=0).mean(0)
+        yield _estimated(latents, f"{attribute}: {value}", "value", means[i] - others, step)
+
+
+def concept_direction(
+    latents: Latents, concept: str, step: int = -1, *, role: Role = "concept", reference: str = ""
+) -> Direction:
+    """A concept's latent minus that of the neutral reference, or minus the mean of all in its role where none is named.
+
+    Raises:
+        ScalexError: the concept or the reference was not captured.
+    """
+    own = _by_seed(latents, concept, role, step)
+    if reference:
+        return _estimated(latents, concept, "concept", own - _by_seed(latents, reference, "reference", step), step)
+    everyone = np.mean([_by_seed(latents, name, role, step) for name in latents.named(role)], axis=0)
+    return _estimated(latents, concept, "concept", own - everyone, step)
+
+
+def _by_seed(latents: Latents, concept: str, role: Role, step: int) -> Float[np.ndarray, "seeds width"]:
+    return np.asarray(latents.of(concept, step=step, role=role).mean(0, dtype=np.float64))
+
+
+def _estimated(
+    latents: Latents, name: str, origin: str, by_seed: Float[np.ndarray, "seeds width"], step: int
+) -> Direction:
+    of = Provenance(name, origin, latents.reading, latents.steps[step], latents.seeds)
+    return Direction(by_seed.mean(0), of, by_seed)
+
+
+# ---------------------------------------------------------------------------------------------------- files
+
+
+def stamped(direction: Direction, recipe: Recipe) -> Direction:
+    """The direction with the recipe of the latents that it was found in."""
+    model, probe, pooling = recipe.model, recipe.probe, recipe.pooling
+    return replace(direction, of=replace(direction.of, model=model, probe=probe, pooling=pooling, recipe=recipe.id))
+
+
+def check_fits(direction: Direction, recipe: Recipe, width: int) -> None:
+    """Raises ScalexError where a direction is of another model, reading, probe or width than latents of this recipe.
+
+    What a direction does not say of itself fits. The sampler may be another.
+    """
+    pairs = {
+        "model": (direction.of.model[:12], recipe.model[:12]),
+        "reading": (direction.of.reading, recipe.reading),
+        "probe": (direction.of.probe, recipe.probe),
+        "pooling": (direction.of.pooling, recipe.pooling),
+        "width": (len(direction.vector), width),
+    }
+    for what, (own, other) in pairs.items():
+        if own and own != other:
+            wrong = f"direction {direction.name!r} has another {what} ({own}) than the latents ({other})"
+            raise ScalexError(wrong, "Take a direction that was found in this model in the same way")
+
+
+def save_direction(direction: Direction, path: str | Path) -> Path:
+    """Writes a direction, whole or not at all, in float32. Returns the path.
+
+    Raises:
+        ScalexError: the disk is full or the folder cannot be written to.
+    """
+    from safetensors.numpy import save
+
+    file = Path(path)
+    tensors = {"vector": direction.vector} | ({} if direction.by_seed is None else {"by_seed": direction.by_seed})
+    metadata = {"format": _FORMAT, "version": _VERSION, "of": json.dumps(asdict(direction.of), ensure_ascii=False)}
+    with disk_errors(file.parent, option="--save"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(file, save({k: np.ascontiguousarray(v, np.float32) for k, v in tensors.items()}, metadata))
+    return file
+
+
+def load_direction(path: str | Path) -> Direction:
+    """Reads a direction.
+
+    Raises:
+        ScalexError: the file is not there, is damaged, holds something else, or is of a version that is not known.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    file = Path(path)
+    try:
+        with safe_open(file, "np") as held:
+            of = _provenance(file, held.metadata() or {})
+            tensors = {name: held.get_tensor(name) for name in held.keys()}  # noqa: SIM118 - it is no mapping
+    except FileNotFoundError:
+        raise ScalexError(f"direction file {file} does not exist", "Check the path") from None
+    except (SafetensorError, OSError):
+        raise ScalexError(f"{file} is no direction file, or is damaged", "Make it with `scalex name --save`") from None
+    if tensors.get("vector", np.empty((0, 0))).ndim != 1:
+        raise ScalexError(f"{file} holds no vector", "Make it with `scalex name --save`")
+    return Direction(tensors["vector"], of, tensors.get("by_seed"))
+
+
+def _provenance(file: Path, metadata: Mapping[str, str]) -> Provenance:
+    if metadata.get("format") != _FORMAT:
+        raise ScalexError(f"{file} is no direction file", "Make one with `scalex name --save`")
+    if metadata.get("version") != _VERSION:
+        wrong = f"direction file {file} has format version {metadata.get('version')}, this scalex knows {_VERSION}"
+        raise ScalexError(wrong, "Update scalex")
+    try:
+        told: dict[str, Any] = json.loads(metadata["of"])
+        reading, seeds = told["reading"], tuple(told["seeds"])
+        if reading in READINGS:
+            return Provenance(**(told | {"seeds": seeds}))
+    except (KeyError, TypeError, ValueError):
+        raise ScalexError(f"direction file {file} does not say where it comes from", "Make it again") from None
+    raise ScalexError(f"direction file {file} names no reading: {reading!r}", f"Readings: {', '.join(READINGS)}")

@@ -1,0 +1,86 @@
+"""Compare: the same model read with other seeds has not moved, and of a LoRA on one role that role alone has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from scalex.capture import Plan
+from scalex.comparing import Comparison, compare
+from scalex.models import load_model
+from scalex.organisms import EMBEDDED, EMBEDDED_UNET
+from scalex.organisms.check import Tally, Viewer, draw_shares
+from scalex.organisms.lora import train_lora
+from scalex.organisms.marks import Mark
+from scalex.organisms.readout import Readout
+from scalex.truth._bed import Bed
+
+__all__ = ["NAME", "score"]
+
+NAME = "compare"
+_SEEDS, _OTHER = 32, 1000  # of each audit, and where the second one's begin
+_ROLES, _ADJECTIVES = 12, 4
+_WOMAN = 0.9
+_SEEN = 128  # pictures behind what the LoRA really draws
+
+
+def score(bed: Bed) -> Iterator[Mark]:
+    """False movers between two captures of one model, and what a LoRA on one role is found to have moved."""
+    yield from _same_model(bed)
+    yield from _one_role(bed)
+
+
+def _concepts(bed: Bed) -> list[str]:
+    """Some roles, the one that the LoRA shifts among them, and some adjectives."""
+    spec = bed.truth.spec
+    roles = list(dict.fromkeys([_role(bed), *spec.roles]))[:_ROLES]
+    return [*roles, *(c for c in spec.people if c not in spec.roles)][: _ROLES + _ADJECTIVES]
+
+
+def _role(bed: Bed) -> str:
+    """The pilot; in an organism without one, the role that is drawn as a woman least."""
+    roles = bed.truth.spec.roles
+    return "pilot" if "pilot" in roles else min(roles, key=lambda role: roles[role].woman)
+
+
+def _run(bed: Bed, name: str, **asked: object) -> str:
+    told = {"concepts": _concepts(bed), "attributes": ["gender", "tone"], "seeds": _SEEDS, **asked}
+    return str(bed.audit(f"compare-{name}", **told)[0].folder)
+
+
+def _same_model(bed: Bed) -> Iterator[Mark]:
+    """Of so many tests at q 0.05 in three families, one or more false movers are to be expected in at most 3 x 5 % of
+    such comparisons, fewer by as many as lie inside of the margin."""
+    found = compare(_run(bed, "a"), _run(bed, "other", first_seed=_OTHER), out=bed.out / "compare-seeds")
+    tests = int(found.findings.p.notna().sum())
+    yield Mark(f"compare, one model, other seeds: false movers of {tests}", float(len(found.moved)), 0, at_most=True)
+    yield Mark("compare, one model, other seeds: shown not to have moved", _share(found.findings, "did not move"))
+
+
+def _share(findings: pd.DataFrame, verdict: str) -> float:
+    tested = findings[findings.p.notna()]
+    return float((tested.verdict == verdict).mean())
+
+
+def _one_role(bed: Bed) -> Iterator[Mark]:
+    role, folder = _role(bed), bed.folder or EMBEDDED
+    lora = train_lora(folder, role, bed.out / "compare-lora", woman=_WOMAN)
+    found = compare(_run(bed, "a"), _run(bed, "lora", lora=str(lora)), out=bed.out / "compare-role")
+    own, others = _moved(found, role)
+    where = f"compare, a LoRA on {role!r}"
+    yield Mark(f"{where}: found, by lean and share of the pictures", own, 1)
+    yield Mark(f"{where}: other concepts found to have moved", others, 0, at_most=True)
+    for name, fused in (("without", None), ("with", str(lora))):
+        model = load_model(folder, unet=EMBEDDED_UNET, lora=fused)
+        viewer = Viewer(model, Plan(steps=model.default_steps), Readout(bed.truth, model), Tally(_SEEN, bed.progress))
+        drawn = draw_shares(viewer, [role], _SEEN).set_index("attribute").drawn["gender"]
+        yield Mark(f"{where}: its realised P(woman), {name} it", float(drawn))
+
+
+def _moved(found: Comparison, role: str) -> tuple[float, float]:
+    """How much of what pictures show of the role's gender moved, and how many other concepts moved in anything."""
+    rows = found.findings
+    own = rows[(rows.target == role) & (rows.attribute == "gender") & (rows.reading == "picture")]
+    others = found.moved[found.moved.target != role]
+    return float(own.index.isin(found.moved.index).mean()), float(others.target.nunique())
