@@ -194,7 +194,7 @@ def test_two_analyses_of_one_name_are_an_error(monkeypatch: pytest.MonkeyPatch) 
 
 def test_unknown_names_and_missing_readings_are_clear_errors() -> None:
     x = {"text": latents_for("defaults")["text"]}
-    known = "Known: defaults, disagreement, rates"
+    known = f"Known: {', '.join(analyses.available())}"
     with pytest.raises(ScalexError, match=rf"^unknown analysis 'rate'\. Did you mean 'rates'\? {known}$"):
         analyses.run(["rate"], x, ATTRIBUTES, RULES)  # type: ignore[arg-type]
     with pytest.raises(ScalexError, match=rf"^unknown analysis 'xyz'\. {known}$"):

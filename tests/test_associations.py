@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from scalex import analyses, stats
+from scalex.analyses import _frame as frames
 from scalex.analyses import _pairs as pairs
 from scalex.analyses import associations
 from scalex.cli import _source, app
@@ -59,8 +60,8 @@ def found(latents: Latents) -> list[Finding]:
     return analyses.run(["associations"], {"picture": latents}, {}, RULES)
 
 
-def ranked(latents: Latents, **asked: Any) -> tuple[pairs.Side, pairs.Side, pairs.Explained, pairs.Ranked]:
-    targets, words = pairs.sides(latents, pairs.frame_of(latents, "word"), "concept", "word")
+def ranked(latents: Latents, **asked: Any) -> tuple[frames.Side, frames.Side, pairs.Explained, pairs.Ranked]:
+    targets, words, _ = frames.sides(latents, frames.frame_of(latents, "word"), "word")
     usual = pairs.explained(targets, words)
     assert usual is not None
     return targets, words, usual, pairs.rank(targets, words, usual, **{"most": 5, "alpha": 0.05, **asked})
@@ -120,12 +121,12 @@ def test_memory_does_not_grow_with_the_number_of_targets() -> None:
     """20,000 words, of few directions: what is held at once is a block, and the p up to the cutoff."""
     rng = np.random.default_rng(0)
 
-    def side(n: int) -> pairs.Side:
+    def side(n: int) -> frames.Side:
         groups = rng.normal(size=(n, 4, 8)).astype(np.float32) + 3 * rng.normal(size=(n, 1, 8)).astype(np.float32)
         text = rng.normal(size=(n, 8)).astype(np.float32)
         text /= np.linalg.norm(text, axis=1, keepdims=True)
         size = np.linalg.norm(groups.mean(1), axis=1).astype(np.float64)
-        return pairs.Side(tuple(map(str, rng.integers(1 << 60, size=n))), groups, size, np.full(n, 0.9), text)
+        return frames.Side(tuple(map(str, rng.integers(1 << 60, size=n))), groups, size, np.full(n, 0.9), text)
 
     words, peaks = side(20_000), []
     for n in (120, 360):
@@ -164,7 +165,7 @@ def test_alignment_is_freed_of_noise() -> None:
     seen, freed = [], []
     for seed in range(40):
         latents = made(means, texts, ["Monday"], noise=6.0, seed=seed)
-        targets, words = pairs.sides(latents, pairs.frame_of(latents, "word"), "concept", "word")
+        targets, words, _ = frames.sides(latents, frames.frame_of(latents, "word"), "word")
         seen.append(targets.raw(words)[0, 0])
         freed.append(targets.alignment(words)[0, 0])
     assert np.mean(seen) < 0.65
@@ -214,12 +215,40 @@ def test_a_word_near_a_stronger_one_goes_with_it() -> None:
     assert rows["thing 0"].verdict == rows["thing 2"].verdict == "stands out"
 
 
+def test_what_all_targets_have_in_common_stands_out_for_none() -> None:
+    """Persons all look like "thing 7"; one of them also like "thing 0"."""
+    rng = np.random.default_rng(6)
+    means, texts = unrelated()
+    people = [f"person {i}" for i in range(6)]
+    means |= {p: 2 * rng.normal(size=48) + 4 * means["thing 7"] for p in people}
+    texts |= {p: rng.normal(size=16) for p in people}
+    means["person 0"] += 2 * means["thing 0"]
+    del means["Monday"]
+    latents = made(means, texts, people)
+    out = [(f.target, f.value) for f in found(latents) if f.verdict == "stands out"]
+    assert ("person 0", "thing 0") in out
+    assert not [pair for pair in out if "thing 7" in pair]
+    tables = analyses.explore(["associations"], {"picture": latents}, {}, RULES).tables
+    assert tables["associations-picture-shared"]["word"][0] == "thing 7"
+    said = part._common(own(tables))
+    assert said.startswith("What all concepts have in common was taken away from each first: in the pictures it is ")
+    assert "“thing 7”" in said
+
+
+def test_targets_that_have_nothing_in_common_lose_nothing() -> None:
+    means, texts = unrelated()
+    frame = frames.frame_of(made(means, texts, ["Monday"]), "word")
+    assert not frame.shared.any()
+    parts = [frames._beyond_chance(1.0, alone, 5) for alone in (1.0, 1.2, 0.2)]
+    assert parts == [0.0, 0.0, 1.0]
+
+
 def test_intervals_are_widened_for_having_been_picked() -> None:
     means, texts = unrelated()
     means["Monday"] = 3 * means["thing 0"] + means["Monday"]
     latents = made(means, texts, ["Monday"], noise=4)
     [row] = [f for f in found(latents) if f.value == "thing 0"]
-    frame = pairs.frame_of(latents, "word")
+    frame = frames.frame_of(latents, "word")
     scores = associations.surprise_scores(
         frame.latents(latents, "Monday", "concept"), frame.latents(latents, "thing 0", "word"), 0.0
     )
@@ -321,7 +350,9 @@ def test_the_panel_says_it_in_words(outcome: tuple[pd.DataFrame, dict[str, pd.Da
     assert shown.heading == "Asked for “Friday”, it thinks of “thing 7”; asked for “Monday”, of “thing 3”"
     assert shown.paragraphs[0].startswith("What the picture shows: 2 of 10 concepts bring a word to mind, of 60 that")
     assert "All 600 pairs were tested" in shown.paragraphs[0]
-    assert "found only in the pictures Friday → thing 7 and Monday → thing 3" in shown.paragraphs[1]
+    assert shown.paragraphs[1] == (
+        "Words and pictures share 0 associations. Only the pictures have: Friday → thing 7 and Monday → thing 3."
+    )
     assert len(shown.figures) == 2
     assert all(f.wide and f.narrow for f in shown.figures)
     assert "Friday → thing 7" in shown.figures[1].wide

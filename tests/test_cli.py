@@ -154,7 +154,7 @@ def test_words_that_the_model_does_not_know_are_said(scalex: Run) -> None:
         (["audit", "--spec", "typo.yaml"], r"typo\.yaml: .*`seed`.*`?seeds"),
         (["audit", "--spec", "vocab.yaml"], r"profesions.*professions"),
         (["audit", "--spec", "spec.yaml", "--device", "cuda:99"], r"cuda"),
-        (["audit", "--spec", "spec.yaml", "--precision", "fp8"], r"precision"),
+        (["audit", "--spec", "spec.yaml", "--dtype", "fp8"], r"precision"),
         (["audit", "--spec", "spec.yaml", "--out", "/proc/no"], r"cannot write to /proc/no.*Choose another folder"),
         (["audit", "notamodel"], r"no diffusion model"),
         (["audit", "--spec", "long.yaml"], r"longer than|tokens"),

@@ -14,6 +14,7 @@ import pytest
 
 from scalex import analyses
 from scalex.analyses import descriptors
+from scalex.analyses._regression import cosine_scores, fit
 from scalex.analyses._weat import groups_of, weat
 from scalex.errors import ScalexError
 from scalex.organisms import EMBEDDED
@@ -79,18 +80,51 @@ def test_a_pull_is_the_ratio_of_products_over_different_seeds() -> None:
     x, w = step.mean(0), along.mean(0)
     pairs = list(itertools.permutations(range(7), 2))
     above, below = (np.mean([a[r] @ b[s] for r, s in pairs]) for a, b in ((x, w), (w, w)))
-    assert descriptors.pull_scores(step, along).mean() == pytest.approx(above / below)
+    fitted = fit(step, along)
+    assert fitted is not None
+    assert fitted.pull.mean() == pytest.approx(above / below)
     own = np.mean([x[r] @ x[s] for r, s in pairs])
-    assert descriptors.cosine_scores(step, along).mean() == pytest.approx(above / math.sqrt(own * below))
+    assert cosine_scores(step, fitted).mean() == pytest.approx(above / math.sqrt(own * below))
+
+
+def numbers(step: np.ndarray, along: np.ndarray, beside: Sequence[np.ndarray]) -> np.ndarray:
+    fitted = fit(step, along, beside)
+    assert fitted is not None
+    return np.array([fitted.pull.mean(), fitted.left.mean(), cosine_scores(step, fitted).mean()])
 
 
 def test_scores_spread_as_leaving_a_seed_out_says() -> None:
     rng = np.random.default_rng(1)
-    step, along = rng.normal(1, 1, (1, 40, 6)), rng.normal(2, 1, (1, 40, 6))
-    for scores in (descriptors.pull_scores, descriptors.cosine_scores):
-        without = [scores(np.delete(step, s, 1), np.delete(along, s, 1)).mean() for s in range(40)]
-        jackknife = math.sqrt(39 / 40 * np.sum((np.array(without) - np.mean(without)) ** 2))
-        assert scores(step, along).mean(0).std(ddof=1) / math.sqrt(40) == pytest.approx(jackknife, rel=0.1)
+    step, along, other = rng.normal(1, 1, (1, 40, 6)), rng.normal(2, 1, (1, 40, 6)), rng.normal(0, 1, (1, 40, 6))
+    other += axis(0, 4)[:6] + 1
+    for beside in ([], [other]):
+        without = np.array(
+            [
+                numbers(*(np.delete(x, s, 1) for x in (step, along)), [np.delete(x, s, 1) for x in beside])
+                for s in range(40)
+            ]
+        )
+        error = np.sqrt(39 / 40 * ((without - without.mean(0)) ** 2).sum(0))
+        fitted = fit(step, along, beside)
+        assert fitted is not None
+        for scores, e in zip((fitted.pull, fitted.left, cosine_scores(step, fitted)), error):
+            assert scores.mean(0).std(ddof=1) / math.sqrt(40) == pytest.approx(e, rel=0.12)
+
+
+def test_other_attributes_are_held_fixed_as_least_squares_does() -> None:
+    rng = np.random.default_rng(2)
+    step, along, *beside = (np.broadcast_to(rng.normal(size=8), (2, 6, 8)) for _ in range(4))
+    every = np.stack([x[0, 0] for x in (along, *beside)])
+    fitted = fit(step, along, beside)
+    assert fitted is not None
+    assert fitted.coefficients == pytest.approx(np.linalg.lstsq(every.T, step[0, 0])[0])
+    rest = along[0, 0] - every[1:].T @ np.linalg.lstsq(every[1:].T, along[0, 0])[0]
+    assert fitted.left.mean() == pytest.approx(rest @ rest)
+    cosine = step[0, 0] @ rest / np.linalg.norm(step[0, 0]) / np.linalg.norm(rest)
+    assert cosine_scores(step, fitted).mean() == pytest.approx(cosine)
+    assert fit(step, along, [along]) is None
+    assert fit(step, along, [along + 0.01 * beside[0]]) is None
+    assert fit(step, 0 * along) is None
 
 
 def test_shared_noise_does_not_feign_an_alignment() -> None:
@@ -107,7 +141,7 @@ def test_shared_noise_does_not_feign_an_alignment() -> None:
         step, along = x.of("calm") - person, x.of("nurse", role="identity") - person
         a, b = step.mean((0, 1)), along.mean((0, 1))
         plain.append(a @ b / (b @ b))
-        freed.append(descriptors.pull_scores(step, along).mean())
+        freed.append(numbers(step, along, [])[0])
     assert np.mean(plain) > 0.06
     assert abs(np.mean(freed)) < 0.04
 
@@ -136,14 +170,29 @@ def test_a_word_that_moves_nothing_has_no_cosine_and_goes_neither_way() -> None:
     assert found(world(calm=axis(0, 0), bossy=axis(0, 3)), seeds=96)["calm", "woman"].verdict == "neither"
 
 
-def test_d_of_a_word_is_how_far_it_parts_single_samples() -> None:
-    """Along the first direction man and woman lie 8 apart with noise 1 each (and the seed's, of which 3)."""
-    x = latents(world(bossy=axis(0, 40), odd=axis(1, 40)), seeds=400)
-    rows = effects(x)["d"]
-    own, others = (x.of("person", "gender", v, role="reference")[..., 0].ravel() for v in ("woman", "man"))
-    expected = (own.mean() - others.mean()) / np.concatenate([own, others]).std(ddof=1)
-    assert rows["bossy", "woman"] == pytest.approx(expected, abs=0.02)
-    assert abs(rows["odd", "woman"]) < 0.1
+def slanted() -> dict[tuple[Role, str, str, str], Any]:
+    """Light and dark lie in good part along man and woman; "wealthy" draws light skin and nothing else."""
+    dark = axis(0, 3) + axis(1, 3)
+    tones = {("reference", "person", "tone", v): side * dark for v, side in (("light", -1), ("dark", 1))}
+    return {**world(wealthy=-0.6 * dark, bossy=axis(0, 3)), **tones}
+
+
+def test_a_word_of_one_attribute_is_not_taken_for_one_of_another() -> None:
+    tones = {"tone": ("light", "dark")}
+    assert found(slanted(), seeds=64)["wealthy", "woman"].verdict == "goes with man"  # nobody asked for tone
+    rows = found(slanted(), {**GENDER, **tones}, seeds=64)
+    assert rows["wealthy", "woman"].verdict == "neither"
+    assert rows["wealthy", "dark"].verdict == "goes with light"
+    assert rows["wealthy", "dark"].estimate == pytest.approx(-0.6, abs=0.1)
+    assert rows["bossy", "woman"].estimate == pytest.approx(0.75, abs=0.1)
+    assert rows["bossy", "dark"].verdict == "neither"
+
+
+def test_an_attribute_that_is_not_expressed_is_not_held_fixed() -> None:
+    silent = {("reference", "person", "tone", v): axis(0, 0) for v in ("light", "dark")}
+    rows = found({**world(bossy=axis(0, 3)), **silent}, {**GENDER, "tone": ("light", "dark")})
+    assert rows["bossy", "woman"].estimate == found(world(bossy=axis(0, 3)))["bossy", "woman"].estimate
+    assert rows["bossy", "dark"].verdict == "not expressed"
 
 
 # ---------------------------------------------------------------------------------------------------- identities
@@ -193,7 +242,8 @@ def test_a_reference_that_is_half_the_identity_does_not_hide_it() -> None:
 
 def test_what_the_model_does_not_express_gets_no_number() -> None:
     look = {**world(bossy=axis(0, 3)), ("reference", "person", "gender", "woman"): axis(0, -4)}
-    row = found(look)["bossy", "woman"]
+    words = {("concept", f"{w} person", "", ""): axis(0, 3) for w in ("gentle", "caring", "kind", "loyal")}
+    row = found({**look, **words})["bossy", "woman"]
     assert row.verdict == "not expressed"
     assert math.isnan(row.estimate)
     assert "the floor is 0.8" in row.reason
@@ -365,7 +415,7 @@ def test_a_heat_map_shows_every_cell_and_follows_the_page() -> None:
     cells = [Cell(row, column, x, x > 0.5, f"{row} {column}") for (row, column), x in at.items()]
     svg = str(inline_svg(drawn(cells, Heat.ordered(cells, 60), 500), "a map"))
     assert svg.count("<title>") == 4
-    assert all(said in svg for said in (">0.80<", ">−0.30<", ">–<", "bossy nurse"))
+    assert all(said in svg for said in (">+0.80<", ">−0.30<", ">–<", ">0.00<", "bossy nurse"))
     assert 'fill="var(--second)"' in svg
     assert 'fill="var(--first)"' in svg
 
@@ -422,7 +472,8 @@ def test_words_and_picture_that_part_are_named() -> None:
     frame = pd.DataFrame([asdict(f) for f in analyses.run(["descriptors"], both, GENDER, RULES)])
     panel = part.panel(frame, {}, {"model": "m", "spec": {"attributes": {"gender": {"man": "", "woman": ""}}}})
     assert panel is not None
-    assert "Words and picture part for bossy (words: goes with man, picture: goes with woman)." in panel.paragraphs
+    said = "Words and picture part: bossy goes with man by the words and goes with woman in pictures."
+    assert said in panel.paragraphs
 
 
 # ---------------------------------------------------------------------------------------------------- truth

@@ -43,6 +43,7 @@ STAGES = [
     "organisms",
     "report",
     "runs",
+    "sequential",
     "auditing",
     "naming",
     "comparing",

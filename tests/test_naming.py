@@ -130,6 +130,20 @@ def test_directions_that_mean_nothing_are_left_unnamed(words: Latents, kind: str
     assert sum(n.named() for n in namings(nothing, words, RULES, top=1)) <= MOST
 
 
+def test_a_few_words_thrown_together_are_no_name() -> None:
+    """Of words that have nothing in common each that takes part is nearer than to any random direction."""
+    rng = np.random.default_rng(8)
+    places, seeds = rng.normal(size=(200, 400)), np.arange(4)
+    prompts = tuple(Prompt(f"w{i}", f"w{i}", "{}", role="word") for i in range(200))
+    values = places[:, None] + 0.1 * rng.normal(size=(200, 4, 400))
+    latents = Latents(values[:, :, None], prompts, (0, 1, 2, 3), (0,), "text")
+    first, second = rng.integers(200, size=(2, 100, 4))
+    by_seed = [values[a, seeds] - values[b, seeds] for a, b in zip(first, second)]
+    of = Provenance("d", "shuffled", "text", 0, (4, 5, 6, 7))
+    nothing = [Direction(d.mean(0), of, d) for d in by_seed]
+    assert sum(n.named() for n in namings(nothing, latents, RULES, top=1)) <= MOST
+
+
 def test_a_direction_does_not_find_its_own_noise() -> None:
     """The mean of one word's noise is nothing; applied to the same seeds as it is, it looks like that word."""
     latents, noiseless = (anisotropic(np.random.default_rng(5), noise=n) for n in (6.0, 0.0))
@@ -227,6 +241,7 @@ def test_the_report_says_it_in_plain_words() -> None:
     assert len(panel.figures) == len(panel.listings) == 2
     assert "beard" in panel.figures[0].wide
     assert panel.listings[0].rows[0][0] == "dress"
+    assert panel.listings[0].rows[-1][0] == "beard → dress"
     rows, tables = explored(null=True)
     [(_, panel)] = parts.panels(rows, tables, {})
     assert panel.heading == "No direction can be named: no word of the vocabulary fits beyond chance"

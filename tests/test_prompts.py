@@ -117,6 +117,16 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"qqq": 1, "zzz": 2}, "unknown key `qqq` (and 1 more). Keys: "),
     ({"seeds": 1}, "`seeds` is 1, but must be at least 4"),
     ({"seeds": 100_001}, "`seeds` is 100001, but must be at most 100000"),
+    ({"width": 0}, "`width` is 0, but must be more than 0"),
+    (
+        {"budget": 64},
+        "`budget` is 64, but there is no `width` to spend it on. Set `width` (--precision), such as 0.05, or leave "
+        "`budget` out",
+    ),
+    (
+        {"width": 0.05, "seeds": 64, "budget": 32},
+        "`budget` is 32, but `seeds` is 64. Give it as many at least: it is the most seeds that a concept may get",
+    ),
     ({"seeds": "32"}, "`seeds` is '32', but should be a whole number"),
     ({"seeds": 2.5}, "`seeds` is 2.5, but should be a whole number"),
     ({"steps": 0}, "`steps` is 0, but must be at least 1"),
@@ -480,6 +490,8 @@ OTHER_THAN_DEFAULT = {
     **{"truncate": True, "confidence": 0.9, "margin": 0.2, "floor": 0.7, "resamples": 500, "permutations": 999},
     "analysis_seed": 7,
     "first_seed": 9,
+    "width": 0.05,
+    "budget": 20,
     "scheduler": "DDIMScheduler",
     "keep": {"text": ["first", 1], "picture": "last"},
     "reference": "human",

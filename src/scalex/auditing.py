@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,10 +22,10 @@ import pandas as pd
 import torch
 from jaxtyping import Float32, UInt8
 
-from scalex import analyses, runs
+from scalex import analyses, runs, sequential
 from scalex.capture import CaptureStats, Plan, Progress, capture, generate
 from scalex.disk import disk_errors
-from scalex.engine import Filled, fill, missing
+from scalex.engine import Filled, missing
 from scalex.errors import ScalexError, resumable
 from scalex.models import Model, load_model
 from scalex.organisms import EMBEDDED, EMBEDDED_SPEC, EMBEDDED_UNET
@@ -76,7 +77,8 @@ class Job:
 class Outlook:
     """What a job will still take: samples that the store lacks, FLOPs, bytes on disk and seconds on this device.
 
-    FLOPs and seconds hold the pictures of the report, too.
+    FLOPs and seconds hold the pictures of the report, too. `most` says the same if no concept is decided before the
+    budget of seeds is spent, where the spec adds seeds to undecided ones.
     """
 
     samples: int
@@ -84,6 +86,7 @@ class Outlook:
     flops: float
     bytes: int
     seconds: float
+    most: Outlook | None = None
 
 
 @dataclass(frozen=True)
@@ -203,21 +206,32 @@ def prepare(
 
 def outlook(job: Job, out: str | Path = "runs/audit", store: str | Path | None = None) -> Outlook:
     """What the job will still take, from counted FLOPs and a short measurement on this device."""
-    steps, todo = job.plan.resolve(job.model), _lacking(job, runs.store_of(Path(out), store))
-    texts = len({t for t, _ in todo})
+    place, each = runs.store_of(Path(out), store), _seconds_each(job)
+    todo = _lacking(job, place, job.prompts, job.seeds)
+    ahead, names = _ahead(job, todo, each), _analyses_of(job.spec)
+    if sequential.schedule(job.spec, names) is None:
+        return ahead
+    seeds = range(job.spec.first_seed, job.spec.first_seed + job.spec.most_seeds)
+    more = _lacking(job, place, sequential.concerned(names, job.prompts), seeds)
+    return replace(ahead, most=_ahead(job, list(dict.fromkeys([*todo, *more])), each))
+
+
+def _ahead(job: Job, todo: Sequence[tuple[str, int]], seconds_each: float) -> Outlook:
+    """What these samples and the pictures take."""
+    steps, texts = job.plan.resolve(job.model), len({t for t, _ in todo})
     width = job.plan.width(job.model) * (len(steps.text) + len(steps.picture))
     drawn = _PICTURES * len({p.concept for p in job.prompts if p.role == "concept"})
     each = job.model.flops()
     flops = _flops(job, len(todo), texts) + drawn * (steps.total * (1 + steps.doubled) * each["full"] + each["decode"])
-    seconds = _seconds_each(job) * (len(todo) + drawn)
+    seconds = seconds_each * (len(todo) + drawn)
     return Outlook(len(todo), texts, float(flops), len(todo) * (width * 4 + 100), seconds)
 
 
-def _lacking(job: Job, place: Path) -> list[tuple[str, int]]:
-    """The samples that are still to be captured."""
+def _lacking(job: Job, place: Path, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[tuple[str, int]]:
+    """The samples of these that are still to be captured."""
     if not place.is_dir():
-        return job.samples
-    groups = missing(Store.open(place, create=False), job.plan.recipes(job.model), job.prompts, job.seeds)
+        return samples(prompts, seeds)
+    groups = missing(Store.open(place, create=False), job.plan.recipes(job.model), prompts, seeds)
     return list(dict.fromkeys(sample for group in groups.values() for sample in group))
 
 
@@ -244,11 +258,15 @@ def capture_run(
     began = time.perf_counter()
     folder = runs.make_folder(out)
     place = runs.store_of(folder, store)
-    filled = fill(Store.open(place), job.model, job.prompts, job.seeds, job.plan, progress)
-    if analyses.embeds(_analyses_of(job.spec)):
+    names, opened = _analyses_of(job.spec), Store.open(place)
+    filled, looks = sequential.capture_looks(job.spec, names, opened, job.model, job.prompts, job.plan, progress)
+    if analyses.embeds(names):
         runs.save_embeddings(folder, _embeddings(job), prompts_hash(job.prompts))
     manifest = _manifest(job, filled) | {"store": runs.store_address(folder, place)}
     manifest["pictures"] = _kept_pictures(folder, manifest)
+    if looks:
+        manifest["looks"] = [{"seeds": look.seeds, "concepts": list(look.concepts)} for look in looks]
+        manifest["notes"] += sequential.note(job.spec, looks)
     manifest["seconds"] = round(time.perf_counter() - began, 1)
     runs.save_manifest(folder, manifest)
     return folder, manifest
@@ -293,8 +311,11 @@ def analyze(run: str | Path, names: Sequence[str] | None = None, *, store: str |
     spec = load_spec(manifest["spec"])
     chosen = names or _analyses_of(spec)
     _check_roles(chosen, spec, manifest)
-    latents = _latents(spec, manifest, folder, Path(store) if store else folder / manifest["store"])
-    found, tables = analyses.explore(chosen, latents, spec.attribute_values, spec.rules)
+    read = partial(_latents, spec, manifest, folder, Path(store) if store else folder / manifest["store"])
+    if looks := manifest.get("looks"):
+        found, tables = sequential.replay(spec, chosen, looks, read(), read)
+    else:
+        found, tables = analyses.explore(chosen, read(), spec.attribute_values, spec.rules)
     frame = pd.DataFrame([asdict(f) for f in found], columns=list(Finding.columns()))
     with disk_errors(folder, option="--out"):
         write_tables(frame, folder)
@@ -357,11 +378,16 @@ def _analyses_of(spec: AuditSpec) -> Sequence[str]:
     return spec.analyses
 
 
-def _latents(spec: AuditSpec, manifest: Mapping[str, Any], folder: Path, place: Path) -> dict[Reading, Latents]:
+def _latents(
+    spec: AuditSpec, manifest: Mapping[str, Any], folder: Path, place: Path, look: sequential.Look | None = None
+) -> dict[Reading, Latents]:
+    """Those of all prompts at the first seeds; or of a later look, without embeddings."""
     store = Store.open(place, create=False)
     known: dict[str, Recipe] = {stored.recipe.id: stored.recipe for stored in store.recipes()}
     prompts, seeds = build_prompts(spec, manifest.get("roles", ("concept",))), spec.seed_range
     embeddings = runs.load_embeddings(folder, prompts_hash(prompts))
+    if look:
+        (prompts, seeds), embeddings = sequential.of_look(spec, _analyses_of(spec), prompts, look), None
     found: dict[Reading, Latents] = {}
     for reading, name in manifest["recipes"].items():
         if name not in known:
@@ -441,7 +467,7 @@ def _name(model: str | None) -> str:
 
 def notes_of(job: Job) -> list[str]:
     """What a reader should know of a job before believing its findings: unknown words, too few steps."""
-    return [*_unknown_words(job), *_short_of_steps(job)]
+    return [*_unknown_words(job), *_short_of_steps(job), *_nothing_to_decide(job)]
 
 
 def _unknown_words(job: Job) -> list[str]:
@@ -460,6 +486,12 @@ def _short_of_steps(job: Job) -> list[str]:
     return [
         f"The pictures were made in {made} steps, though {usual} are recommended for this model: they may be crude."
     ]
+
+
+def _nothing_to_decide(job: Job) -> list[str]:
+    if job.spec.width is None or sequential.schedule(job.spec, _analyses_of(job.spec)):
+        return []
+    return ["No seeds are added: of the analyses asked for, none decides on a concept by its own samples."]
 
 
 def _versions() -> dict[str, str]:

@@ -51,7 +51,14 @@ SchedulerOpt = Annotated[
 ]
 LoraOpt = Annotated[str | None, typer.Option("--lora", help="LoRA weights to fuse into the model.")]
 DeviceOpt = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, ...")]
-PrecisionOpt = Annotated[str | None, typer.Option("--precision", help="fp32, bf16 or fp16.")]
+DtypeOpt = Annotated[str | None, typer.Option("--dtype", help="Of numbers: fp32, bf16 or fp16.")]
+PrecisionOpt = Annotated[
+    float | None,
+    typer.Option("--precision", help="Add seeds to undecided concepts, until decided or known to +- this, as 0.05."),
+]
+BudgetOpt = Annotated[
+    int | None, typer.Option("--budget", help="Most seeds a concept may get with --precision; by default 8 x --seeds.")
+]
 AnalysisOpt = Annotated[
     list[str] | None,
     typer.Option("--analysis", help="Only this one, or `all`, instead of the spec's; may be repeated."),
@@ -79,7 +86,9 @@ def audit(
     lora: LoraOpt = None,
     scheduler: SchedulerOpt = None,
     device: DeviceOpt = None,
+    dtype: DtypeOpt = None,
     precision: PrecisionOpt = None,
+    budget: BudgetOpt = None,
     analysis: AnalysisOpt = None,
     dry_run: DryOpt = False,
     json_: JsonOpt = False,
@@ -116,7 +125,7 @@ def discover_associations(
     lora: LoraOpt = None,
     scheduler: SchedulerOpt = None,
     device: DeviceOpt = None,
-    precision: PrecisionOpt = None,
+    dtype: DtypeOpt = None,
     dry_run: DryOpt = False,
     json_: JsonOpt = False,
 ) -> None:
@@ -146,7 +155,9 @@ def capture(
     lora: LoraOpt = None,
     scheduler: SchedulerOpt = None,
     device: DeviceOpt = None,
+    dtype: DtypeOpt = None,
     precision: PrecisionOpt = None,
+    budget: BudgetOpt = None,
     analysis: AnalysisOpt = None,
     pictures: Annotated[
         bool, typer.Option("--pictures/--no-pictures", help="Draw a few pictures of each concept, for the report.")
@@ -200,6 +211,7 @@ def compare(
     second: SideArg,
     spec: SpecOpt = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the comparison.")] = Path("runs/compare"),
+    store: StoreOpt = None,
     seeds: SeedsOpt = None,
     first_seed: FirstSeedOpt = None,
     steps: StepsOpt = None,
@@ -207,7 +219,7 @@ def compare(
     lora: Annotated[str | None, typer.Option("--lora", help="LoRA weights to fuse into the second model.")] = None,
     scheduler: SchedulerOpt = None,
     device: DeviceOpt = None,
-    precision: PrecisionOpt = None,
+    dtype: DtypeOpt = None,
     json_: JsonOpt = False,
 ) -> None:
     """Say which findings moved between two models, or two runs, and report it."""
@@ -217,7 +229,7 @@ def compare(
     del keys["lora"]
     with _progress("capture A", "draw A", "capture B", "draw B") as (capture_a, draw_a, capture_b, draw_b):
         bars = {"progress": (capture_a, capture_b), "drawing": (draw_a, draw_b)}
-        done = comparing.compare(first, second, spec, out=out, lora=lora, device=device, **bars, **keys)
+        done = comparing.compare(first, second, spec, out=out, store=store, lora=lora, device=device, **bars, **keys)
     _say_notes(done.manifest["notes"])
     if json_:
         _print_json({"report": str(done.report), "moved": _records(done.moved), "findings": _records(done.findings)})
@@ -302,20 +314,10 @@ def images(
             progress=read,
             drawing=drawn,
         )
-    for name, reason in list(done.skipped.items())[:_SHOWN]:
-        typer.echo(f"scalex: warning: {name} {reason}", err=True)
-    if done.skipped:
-        count = f"{len(done.skipped)} files were" if len(done.skipped) > 1 else "1 file was"
-        typer.echo(f"scalex: warning: {count} skipped", err=True)
-    if json_:
-        typer.echo(done.text)
-        return
-    for f in done.findings.itertuples(index=False):
-        what = " ".join(filter(None, (f.target, f.attribute, f.value)))
-        typer.echo(f"{what}: {f.unit} {f.estimate:.2f} ({f.low:.2f} to {f.high:.2f}), {f.verdict}. {f.reason}")
-    for image in done.tables["images"].head(_SHOWN).itertuples(index=False):
-        typer.echo(f"{image.file}: {image.name or 'no name'} (cosine {image.cosine:.2f}, then {image.second})")
-    typer.echo(f"All {len(done.tables['images'])} images: {done.folder / 'images.json'}")
+    for line in done.warnings(_SHOWN):
+        typer.echo(f"scalex: warning: {line}", err=True)
+    for line in [done.text] if json_ else done.lines(_SHOWN):
+        typer.echo(line)
 
 
 @app.command("name")
@@ -538,9 +540,12 @@ def _source(text: str, *, alone: bool) -> list[str] | dict[str, str]:
 
 def _keys(given: dict[str, Any]) -> dict[str, Any]:
     """The options that replace keys of the spec."""
-    names = ("seeds", "first_seed", "steps", "unet", "lora", "scheduler", "precision")
+    names = ("seeds", "first_seed", "steps", "unet", "lora", "scheduler")
+    renamed = {"precision": given["dtype"], "width": given.get("precision"), "budget": given.get("budget")}
     chosen = given.get("analysis")
-    return {name: given[name] for name in names} | {"analyses": "all" if chosen and "all" in chosen else chosen}
+    return (
+        {name: given[name] for name in names} | renamed | {"analyses": "all" if chosen and "all" in chosen else chosen}
+    )
 
 
 def _say_outlook(job: Job, ahead: Outlook, as_json: bool) -> None:
@@ -552,10 +557,12 @@ def _say_outlook(job: Job, ahead: Outlook, as_json: bool) -> None:
     if as_json:
         _print_json(asdict(ahead))
         return
-    typer.echo(
-        f"{ahead.samples:,} samples of {ahead.texts:,} texts, {ahead.flops / 1e12:,.2f} TFLOP, "
-        f"{ahead.bytes / 1e6:,.1f} MB on disk, about {ahead.seconds:,.0f} s on {job.model.device}"
-    )
+    ends = [("at least ", ahead), ("at most ", ahead.most)] if ahead.most else [("", ahead)]
+    for bound, end in ends:
+        typer.echo(
+            f"{bound}{end.samples:,} samples of {end.texts:,} texts, {end.flops / 1e12:,.2f} TFLOP, "
+            f"{end.bytes / 1e6:,.1f} MB on disk, about {end.seconds:,.0f} s on {job.model.device}"
+        )
 
 
 def _say_notes(notes: list[str]) -> None:
@@ -624,8 +631,9 @@ def _progress(*stages: str) -> Iterator[list[Callable[[int, int], None]]]:
 
 
 def _show(bar: Any, stage: str, began: dict[str, Any], done: int, total: int) -> None:
-    if began.get("total") != total:  # the first of a stage, or of its next part
+    if began.get("total") != total or done < began["done"]:  # the first of a stage, or of its next part
         began |= {"at": time.monotonic(), "task": bar.add_task(stage, total=total, note=""), "total": total}
+    began["done"] = done
     rate = done / max(1e-9, time.monotonic() - began["at"])
     bar.update(began["task"], completed=done, total=total, note=f"{rate:,.0f}/s")
 

@@ -26,7 +26,7 @@ from scalex.errors import ScalexError
 from scalex.organisms import EMBEDDED_SPEC
 from scalex.prompts import AuditSpec, load_spec
 from scalex.records import READINGS, Finding, Latents, Prompt
-from scalex.report import write_tables
+from scalex.report import views, write_tables
 from scalex.report.comparison import headline, render_comparison, told
 
 __all__ = ["EMBEDDED_NAME", "Comparison", "compare"]
@@ -72,7 +72,7 @@ class Comparison:
     @property
     def moves(self) -> list[tuple[str, str, str, str]]:
         """What moved, in words: verdict, concept, attribute, and the numbers."""
-        rows = self.moved.join(self.sides).to_dict("records")
+        rows = views.records(self.moved.join(self.sides))
         return [(row["verdict"], row["target"], row["attribute"], told(row)) for row in rows]
 
 
@@ -82,6 +82,7 @@ def compare(
     spec: AuditSpec | Path | str | Mapping[str, Any] | None = None,
     *,
     out: str | Path = "runs/compare",
+    store: str | Path | None = None,
     lora: str | None = None,
     device: str | None = None,
     progress: Sequence[Progress | None] = (None, None),
@@ -92,8 +93,9 @@ def compare(
 
     Args:
         first, second: each the folder of a run (it is used as it is), a model's folder or hub id, or `embedded`. Models
-            are audited into `out/a` and `out/b` over one store, `out/store`.
+            are audited into `out/a` and `out/b`.
         spec: what to ask of models. Absent: what the other one, a run, was asked; else as in `audit`.
+        store: of the latents of both; by default `store` in `out`.
         lora: LoRA weights for the second model alone: the same model twice then shows what the LoRA moves.
         progress, drawing: of the audit of each, as in `audit`.
         overrides: keys of the spec (`seeds=64`), for models.
@@ -107,8 +109,9 @@ def compare(
     folder = runs.make_folder(out)
     asked = spec if spec is not None else _asked_of(names)
     own: tuple[dict[str, Any], ...] = (overrides, overrides | ({"lora": lora} if lora else {}))
+    latents = runs.store_of(folder, store)
     audits = [
-        _audited(name, asked, folder / "ab"[i], folder / "store", own[i] | {"device": device}, progress[i], drawing[i])
+        _audited(name, asked, folder / "ab"[i], latents, own[i] | {"device": device}, progress[i], drawing[i])
         for i, name in enumerate(names)
     ]
     return _compared(audits[0], audits[1], folder)
@@ -192,7 +195,7 @@ def _manifest(first: Audit, second: Audit, pair: tuple[Latents, Latents], common
 
 def _called(side: Mapping[str, Any]) -> str:
     """A model as people say it, with what was put into it."""
-    parts = [str(side[key]) for key in ("unet", "lora") if side.get(key)]
+    parts = [Path(str(side[key])).name for key in ("unet", "lora") if side.get(key)]
     return " + ".join([str(side["model"]), *parts])
 
 

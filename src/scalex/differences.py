@@ -327,4 +327,4 @@ def _t(a: Float[np.ndarray, "draws first"], b: Float[np.ndarray, "draws second"]
     """Welch's t without its sign; 0 where nothing differs, infinite where two constants differ."""
     apart = np.abs(b.mean(1) - a.mean(1))
     spread = np.sqrt(a.var(1, ddof=1) / a.shape[1] + b.var(1, ddof=1) / b.shape[1])
-    return np.divide(apart, spread, out=np.where(apart > 0, np.inf, 0.0), where=spread > 0)
+    return np.asarray(np.divide(apart, spread, out=np.where(apart > 0, np.inf, 0.0), where=spread > 0))

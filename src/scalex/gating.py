@@ -26,7 +26,7 @@ from scalex.disk import disk_errors, write_atomic
 from scalex.errors import ScalexError
 from scalex.prompts import load_spec
 from scalex.records import READINGS
-from scalex.report import numbers
+from scalex.report import numbers, views
 from scalex.wording import did_you_mean
 
 __all__ = ["Checked", "Gate", "State", "check", "junit"]
@@ -135,7 +135,7 @@ def check(
     rows = [
         _checked(row, kind, limits[kind], spec.attribute_values, stretch)
         for kind, held in chosen.items()
-        for row in held.to_dict("records")
+        for row in views.records(held)
     ]
     if all(row.state == "skipped" for row in rows):
         raise ScalexError("there is nothing to check: no finding has a number", f"See why in {folder}/report.html")
@@ -223,9 +223,10 @@ def junit(gate: Gate, path: str | Path, name: str = "scalex check") -> None:
     """
     failed = set(map(id, gate.failed))
     skipped = sum(row.state == "skipped" for row in gate.rows)
-    numbered = {"tests": str(len(gate.rows)), "failures": str(len(failed)), "errors": "0", "skipped": str(skipped)}
-    suites = ElementTree.Element("testsuites", name=name, **numbered)
-    suite = ElementTree.SubElement(suites, "testsuite", name=name, **numbered)
+    count = {"tests": len(gate.rows), "failures": len(failed), "errors": 0, "skipped": skipped}
+    labels = {"name": name} | {key: str(number) for key, number in count.items()}
+    suites = ElementTree.Element("testsuites", labels)
+    suite = ElementTree.SubElement(suites, "testsuite", labels)
     for row, case in zip(gate.rows, _cases(suite, gate.rows)):
         told = _clean(f"{row.state}: {row.told}")
         if id(row) in failed:
@@ -247,7 +248,7 @@ def _cases(suite: ElementTree.Element, rows: Sequence[Checked]) -> Iterator[Elem
         twice = sum((r.kind, r.attribute, r.concept) == (row.kind, row.attribute, row.concept) for r in rows) > 1
         name = f"{row.concept} ({row.value})" if twice else row.concept
         labels = {"classname": _clean(f"scalex.{row.kind}.{row.attribute}"), "name": _clean(name)}
-        yield ElementTree.SubElement(suite, "testcase", **labels)
+        yield ElementTree.SubElement(suite, "testcase", labels)
 
 
 def _clean(text: str) -> str:

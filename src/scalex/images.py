@@ -62,9 +62,9 @@ def list_images(folder: Path, labels: Path | None = None) -> list[ImageFile]:
     Raises:
         ScalexError: a folder cannot be read, holds no file, or the table of labels is not right.
     """
-    table = labels or folder / LABELS
+    table, there = labels or folder / LABELS, list(_walk(folder))
     told = _read_labels(table) if labels or table.is_file() else {}
-    files = [path for path in _walk(folder) if path.resolve() != table.resolve()]
+    files = [path for path in there if path.resolve() != table.resolve()]
     if not files:
         raise ScalexError(f"{folder} holds no images", "Name a folder with images in it or in its subfolders")
     names = {path.relative_to(folder).as_posix(): path for path in files}

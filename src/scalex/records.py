@@ -33,8 +33,9 @@ Readings: TypeAlias = Literal["text", "picture", "both"]
 
 Role: TypeAlias = Literal["concept", "wording", "reference", "identity", "word"]
 ROLES: tuple[Role, ...] = get_args(Role)
-"""What a prompt is there for: a concept that is audited (and its variants in another wording), the neutral reference (with its variants), an identity that
-descriptors are held against, or a word of the vocabulary that associations and names are drawn from."""
+"""What a prompt is there for: a concept that is audited (and its variants in another wording), the neutral reference
+(with its variants), an identity that descriptors are held against, or a word of the vocabulary that associations and
+names are drawn from."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ Texts = tuple[str, ...]
 Kept = str | Whole | tuple[str | Whole, ...]
 
 _RULES = Rules()
+_MOST_SEEDS = 100_000
 _SOURCES = ("concepts", "identities", "words")  # keys whose texts may come from a vocabulary or a file
 _DEFAULT: dict[str, Any] = {
     "concepts": (
@@ -150,6 +151,9 @@ class AuditSpec(BaseModel):
         keep: the steps whose latents are kept: "first", "last", "all", numbers from 0, or a mapping of these by reading
             (see `Plan`). Analyses read the last one kept.
         seeds: how many, counted from `first_seed`: other seeds repeat an audit on other pictures.
+        width: concepts that are undecided get more seeds, until their intervals are no wider than +- this, in units of
+            leans and shares (see `scalex.sequential`); None for no more. budget: most seeds of a concept then; None is
+            eight times as many as at first.
         reference: the neutral concept that descriptors are measured from; empty for the mean of all that is compared.
         identities: what descriptors are held against, beside the reference's own variants. words: the vocabulary that
             associations, clusters and names draw on. Both are lists, or where they come from; they are captured only
@@ -175,8 +179,10 @@ class AuditSpec(BaseModel):
     steps: Whole | None = Field(None, ge=1, le=1000)
     guidance: Number | None = Field(None, ge=1)
     keep: Kept | dict[Reading, Kept] | None = None
-    seeds: Whole = Field(32, ge=4, le=100_000)  # fewer cannot carry an interval
+    seeds: Whole = Field(32, ge=4, le=_MOST_SEEDS)  # fewer cannot carry an interval
     first_seed: Whole = Field(0, ge=0, le=2**62)
+    width: Number | None = Field(None, gt=0, lt=0.5)
+    budget: Whole | None = Field(None, ge=4, le=_MOST_SEEDS)
     size: Whole | None = Field(None, ge=8, le=8192, multiple_of=8)
     precision: Literal["fp32", "bf16", "fp16"] | None = None
     templates: Texts = ("a photo of a {}", "a picture of a {}")
@@ -208,6 +214,13 @@ class AuditSpec(BaseModel):
         return range(self.first_seed, self.first_seed + self.seeds)
 
     @property
+    def most_seeds(self) -> int:
+        """How many seeds a concept may get."""
+        if self.width is None:
+            return self.seeds
+        return self.budget or min(8 * self.seeds, _MOST_SEEDS)
+
+    @property
     def attribute_values(self) -> dict[str, Texts]:
         """The names of the values by attribute, in order: what the analyses take."""
         return {name: tuple(values) for name, values in self.attributes.items()}
@@ -232,6 +245,16 @@ class AuditSpec(BaseModel):
                 "attributes": ValuePattern.model_fields,
             }
             raise explain(error, known) from None
+
+    @model_validator(mode="after")
+    def _check_budget(self) -> AuditSpec:
+        if self.budget is not None and self.width is None:
+            wrong = f"`budget` is {self.budget}, but there is no `width` to spend it on"
+            raise ScalexError(wrong, "Set `width` (--precision), such as 0.05, or leave `budget` out")
+        if self.most_seeds < self.seeds:
+            wrong = f"`budget` is {self.budget}, but `seeds` is {self.seeds}"
+            raise ScalexError(wrong, "Give it as many at least: it is the most seeds that a concept may get")
+        return self
 
     @field_validator("templates")
     @classmethod

@@ -116,14 +116,22 @@ def embeds(names: Iterable[str]) -> bool:
 
 
 def run(
-    names: Sequence[str], latents: Mapping[Reading, Latents], attributes: Mapping[str, Sequence[str]], rules: Rules
+    names: Sequence[str],
+    latents: Mapping[Reading, Latents],
+    attributes: Mapping[str, Sequence[str]],
+    rules: Rules,
+    settled: Sequence[Finding] = (),
 ) -> list[Finding]:
     """The findings of `explore`."""
-    return explore(names, latents, attributes, rules).findings
+    return explore(names, latents, attributes, rules, settled).findings
 
 
 def explore(
-    names: Sequence[str], latents: Mapping[Reading, Latents], attributes: Mapping[str, Sequence[str]], rules: Rules
+    names: Sequence[str],
+    latents: Mapping[Reading, Latents],
+    attributes: Mapping[str, Sequence[str]],
+    rules: Rules,
+    settled: Sequence[Finding] = (),
 ) -> Outcome:
     """The findings of the named analyses over all captured readings they take, corrected and concluded, and tables.
 
@@ -131,14 +139,15 @@ def explore(
     (The words are read with far less noise than pictures. Corrected together, their many sure findings would let
     doubtful ones of the picture pass: Efron 2008, Annals of Applied Statistics 2: 197-223.) An attribute of two values
     holds one test however many rows it has, since their shares sum to one. An analysis that tests more than it reports
-    corrects over all of that itself: a q that a finding brings stays.
+    corrects over all of that itself: a q that a finding brings stays. `settled` are findings of other targets, from an
+    earlier look: they are in the family with the p that they bring (and no q), and are not given back.
 
     Tables are named `ANALYSIS-READING-TABLE`.
 
     Raises:
         ScalexError: an unknown analysis, one whose readings were not captured, or what the analysis raises.
     """
-    outcomes = [_run_one(analysis, latents, attributes, rules) for analysis in check(names, tuple(latents))]
+    outcomes = [_run_one(analysis, latents, attributes, rules, settled) for analysis in check(names, tuple(latents))]
     findings = [finding for outcome in outcomes for finding in outcome.findings]
     return Outcome(findings, {name: table for outcome in outcomes for name, table in outcome.tables.items()})
 
@@ -174,10 +183,16 @@ def _named(name: str) -> Analysis:
 
 
 def _run_one(
-    analysis: Analysis, latents: Mapping[Reading, Latents], attributes: Mapping[str, Sequence[str]], rules: Rules
+    analysis: Analysis,
+    latents: Mapping[Reading, Latents],
+    attributes: Mapping[str, Sequence[str]],
+    rules: Rules,
+    settled: Sequence[Finding],
 ) -> Outcome:
     found, tables = _raw(analysis, latents, attributes, rules)
-    return Outcome([analysis.conclude(f, attributes, rules) for f in _corrected(found, attributes)], tables)
+    family = [*found, *(f for f in settled if f.analysis == analysis.NAME)]
+    corrected = _corrected(family, attributes)[: len(found)]
+    return Outcome([analysis.conclude(f, attributes, rules) for f in corrected], tables)
 
 
 def _raw(

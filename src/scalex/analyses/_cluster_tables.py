@@ -7,7 +7,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from scalex.analyses._grouping import NONE, Groups, central, distinguishing
-from scalex.analyses._points import Space, carried, flattened, neighbours, placed
+from scalex.analyses._points import Space, carried, flattened, neighbours, placed, unit
 
 __all__ = ["map_of", "moved", "named", "tree"]
 
@@ -33,7 +33,7 @@ def tree(points: Float[np.ndarray, "names axes"]) -> pd.DataFrame:
     from scipy.cluster.hierarchy import linkage
 
     links = pd.DataFrame(
-        linkage(points, "ward", optimal_ordering=True), columns=["first", "second", "distance", "size"]
+        linkage(unit(points), "ward", optimal_ordering=True), columns=["first", "second", "distance", "size"]
     )
     return links.astype({"first": int, "second": int, "size": int})
 

@@ -1,6 +1,6 @@
 """Groups of points: HDBSCAN or k-means, whether there is structure at all, how alike two groupings are, and words.
 
-Everything here works on principal components (see `_points`), never on the two coordinates of a map.
+Points are compared by their cosines, on all axes that seeds reproduce (see `_points`), never on the two of a map.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.stats import norm
+
+from scalex.analyses._points import unit
 
 __all__ = [
     "NONE",
@@ -29,7 +31,7 @@ __all__ = [
 
 Method: TypeAlias = Literal["hdbscan", "k-means"]
 NONE = -1  # the label of a point that belongs to no group
-_STARTS = 3  # of k-means
+_STARTS, _MORE_STARTS, _FEW = 3, 100, 1000  # of k-means while looking for a number; of a given one, for so few points
 _EXCEEDED = 5  # draws beyond the observed value after which a test has seen enough
 _Z = float(norm.isf(0.025))
 _TELLING = 4  # distinguishing words named of a group
@@ -61,12 +63,15 @@ def group(
 ) -> Groups:
     """Groups of points by HDBSCAN (Campello, Moulavi and Sander 2013, PAKDD); by k-means where it finds none.
 
+    Both see the points at length one, so that distances are those of cosines.
+
     HDBSCAN takes groups from max(3, sqrt(n) / 4) points on. k-means takes the number of groups with the best silhouette
     (Rousseeuw 1987, Journal of Computational and Applied Mathematics 20: 53-65).
 
     Args:
         method: one of the two alone. n_groups: of k-means.
     """
+    points = unit(points)
     if method != "k-means":
         labels = _hdbscan(points)
         if method == "hdbscan" or labels.max() > NONE:
@@ -95,8 +100,8 @@ def _kmeans(points: Float[np.ndarray, "points axes"], n_groups: int | None) -> I
         return tried[k][0]
 
     if n_groups is not None:
-        fit(n_groups)
-        return tried[n_groups][1]
+        starts = _MORE_STARTS if len(points) <= _FEW else _STARTS
+        return np.asarray(KMeans(n_groups, n_init=starts, random_state=0).fit(points).labels_)
     if most < 2:
         return np.full(len(points), NONE)
     grid = np.unique(np.geomspace(2, most, 1 + int(2 * np.log2(most))).astype(int))
@@ -117,10 +122,10 @@ def _by_size(labels: Int[np.ndarray, "points"]) -> Int[np.ndarray, "points"]:
 
 
 def quality(points: Float[np.ndarray, "points axes"], labels: Int[np.ndarray, "points"]) -> float:
-    """The mean silhouette over all points, in which one that belongs to no group counts 0; 0 for fewer than two."""
+    """The mean silhouette over all points, one that belongs to no group counting 0; 0 for fewer than two groups."""
     from sklearn.metrics import silhouette_samples
 
-    held = labels > NONE
+    held, points = labels > NONE, unit(points)
     if not 2 <= len(np.unique(labels[held])) < held.sum():
         return 0.0
     return float(silhouette_samples(points[held], labels[held]).sum() / len(labels))
@@ -195,7 +200,7 @@ def central(
     found = []
     for label in range(int(labels.max(initial=NONE)) + 1):
         members = np.flatnonzero(labels == label)
-        sums = pairwise_distances(points[members]).sum(0)
+        sums = pairwise_distances(unit(points[members])).sum(0)
         found.append(members[np.argsort(sums, kind="stable")[:most]].tolist())
     return found
 

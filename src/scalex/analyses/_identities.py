@@ -26,8 +26,7 @@ class Axis(NamedTuple):
     Attributes:
         attribute: what it is a value of. value: its name; of two values the second.
         direction: from the centre of the attribute's values, or from the reference, to the identity.
-        own: its samples. others: those that it is told apart from, any number of templates.
-        separability: AUC with which held-out seeds tell these two apart. floor: the least at which it is expressed.
+        separability: AUC with which held-out seeds tell it apart. floor: the least at which it is expressed.
         moot: why it has no direction, if so.
         beside: the directions of all other attributes that are expressed, one fewer than their values each.
     """
@@ -35,8 +34,6 @@ class Axis(NamedTuple):
     attribute: str
     value: str
     direction: Samples
-    own: Samples
-    others: Samples
     separability: float
     floor: float
     moot: str = ""
@@ -85,7 +82,7 @@ def axes(latents: Latents, attributes: Mapping[str, Sequence[str]], floor: float
 
 
 def _basis(axes: Sequence[Axis]) -> list[Samples]:
-    """Directions that span an attribute: none where it is not expressed; of many values, whose sum is zero, all but one."""
+    """Directions that span an attribute: of many values, which sum to zero, all but one. None where not expressed."""
     expressed = all(axis.separability >= axis.floor for axis in axes)
     return [axis.direction for axis in axes[len(axes) > 1 :]] if expressed else []
 
@@ -106,8 +103,7 @@ def _values(
 ) -> Iterator[Axis]:
     apart, centre = directions.separability(variants), variants.mean(0)
     for i, value in list(enumerate(values))[1 if len(values) == 2 else 0 :]:
-        others = np.concatenate(np.delete(variants, i, axis=0))
-        yield Axis(attribute, value, variants[i] - centre, variants[i], others, float(apart[i]), floor)
+        yield Axis(attribute, value, variants[i] - centre, float(apart[i]), floor)
 
 
 def _listed(latents: Latents, floor: float) -> Iterator[Axis]:
@@ -117,12 +113,12 @@ def _listed(latents: Latents, floor: float) -> Iterator[Axis]:
         centre = latents.of(named[0], role="reference").astype(np.float64)
         for name, own in zip(names, every):
             apart = directions.separability(np.stack([centre, own]))[1]
-            yield Axis(IDENTITIES, name, own - centre, own, centre, float(apart), floor)
+            yield Axis(IDENTITIES, name, own - centre, float(apart), floor)
     elif len(every) == 1:
         moot = "it is the only identity, and its own mean: name a `reference`"
-        yield Axis(IDENTITIES, names[0], np.zeros_like(every[0]), every[0], every[0], math.nan, floor, moot)
+        yield Axis(IDENTITIES, names[0], np.zeros_like(every[0]), math.nan, floor, moot)
     elif every:
         stacked = np.stack(every)
-        for i, (name, apart) in enumerate(zip(names, directions.separability(stacked))):
-            others = np.concatenate(np.delete(stacked, i, axis=0))
-            yield Axis(IDENTITIES, name, every[i] - stacked.mean(0), every[i], others, float(apart), floor)
+        centre = stacked.mean(0)
+        for name, own, apart in zip(names, every, directions.separability(stacked)):
+            yield Axis(IDENTITIES, name, own - centre, float(apart), floor)

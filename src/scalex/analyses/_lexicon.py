@@ -1,6 +1,7 @@
 """A vocabulary as a space to name directions in: words, their metric, and how near chance alone comes to a word.
 
-Cosines are taken in the metric of the words' own covariance, shrunk half way to a round one. Words differ along a few
+Cosines are taken in the metric of the words' own covariance, shrunk half way to a round one (as in Friedman's
+regularised discriminants: 1989, Journal of the American Statistical Association 84: 165-175). Words differ along a few
 axes much more than along all others (person or thing, bright or dark), and in the plain cosine every direction, random
 ones too, looks like some word that lies far out on one of these.
 

@@ -1,10 +1,6 @@
 """Every pair of a target and a word, block by block: alignment, what similar texts explain of it, and exact q.
 
-Latents are centred on the mean over all words of their template and seed, and standardised: x = (S + m I)^(-1/2) (h -
-centre), S the covariance of the words (as in Friedman's regularised discriminants: 1989, Journal of the American
-Statistical Association 84: 165-175). Along a few directions everything varies, and they would decide all cosines. m is
-the words' mean variance, or more, so that the directions that count (the sum of v / (v + m) over variances v) are no
-more than a quarter of the words. With z the mean of x over templates and seeds:
+With z the mean over templates and seeds of a target's or word's latents, centred and standardised (see `_frame`):
 
 - *alignment* of t and w: r = <z_t, z_w> / sqrt(<z_t, z_t> <z_w, z_w>), every product over different seeds only. So
   noise that prompts of one seed share does not align them, and noise of their own does not hide that they are alike:
@@ -28,181 +24,32 @@ and Croux 1993, Journal of the American Statistical Association 88: 1273-1283).
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int
-from scipy import optimize
+from jaxtyping import Bool, Float, Int
 from scipy import stats as distributions
 from sklearn.isotonic import isotonic_regression
 
 from scalex import stats
-from scalex.records import Latents, Role
+from scalex.analyses._frame import Side
 
-__all__ = [
-    "LEAST",
-    "REPEATS",
-    "Block",
-    "Explained",
-    "Frame",
-    "Ranked",
-    "Side",
-    "artanh",
-    "blocks",
-    "corrected",
-    "explained",
-    "frame_of",
-    "rank",
-    "sides",
-]
+__all__ = ["LEAST", "Block", "Explained", "Ranked", "artanh", "blocks", "corrected", "explained", "rank"]
 
 LEAST = 8  # words beside a target, so that there is a scatter to speak of
-REPEATS = 0.25  # repeatability below which there is more noise than anything to align
-_BIN = 50  # pairs of about one text similarity
+_BIN, _BINS = 50, 512  # least pairs of about one text similarity, and most such bins
 _SAMPLE = 1 << 22  # pairs that the regression looks at
 _BLOCK = 1 << 21  # pairs held at once: 16 MiB an array
-_WORK = 1e12  # multiplications up to which every seed is a group of its own
-_GROUPS = 4  # of seeds, beyond that
-_LEARNED = 4096  # words that the covariance is learned from
-_COUNTED = 0.25  # directions that count, a word: with more of them the words would explain each other away
 _LIMIT = 1 - 1e-6  # of a cosine, so that it can be transformed
 _EFFICIENCY = 0.37  # of the MAD
 _SAME = 1 - 1e-6  # text similarity of texts that are the same to the encoder
 
 
-@dataclass(frozen=True)
-class Side:
-    """Targets or words. n of them, in J groups of seeds.
-
-    Attributes:
-        groups: means of standardised latents over templates and a group's seeds. shape (n, J, width)
-        size: root of |z|^2, noise included. shape (n,)
-        repeat: repeatability, at least 0. shape (n,)
-        text: centred text embeddings of length one. shape (n, dim)
-    """
-
-    names: tuple[str, ...]
-    groups: Float32[np.ndarray, "n groups width"]
-    size: Float[np.ndarray, "n"]
-    repeat: Float[np.ndarray, "n"]
-    text: Float32[np.ndarray, "n dim"]
-
-    def take(self, rows: slice | Sequence[int] | Int[np.ndarray, "rows"]) -> Side:
-        """Some of them."""
-        at = np.arange(len(self.names))[rows]
-        return Side(tuple(self.names[i] for i in at), self.groups[at], self.size[at], self.repeat[at], self.text[at])
-
-    @property
-    def known(self) -> Bool[np.ndarray, "n"]:
-        """Which of them repeat well enough between seeds to be aligned with anything."""
-        return self.repeat >= REPEATS
-
-    def raw(self, other: Side) -> Float[np.ndarray, "n m"]:
-        """Cosines with all of another side: products over different groups of seeds, lengths with their noise."""
-        n_groups = self.groups.shape[1]
-        total = self.groups.sum(1) @ other.groups.sum(1).T
-        for group in range(n_groups):
-            total -= self.groups[:, group] @ other.groups[:, group].T
-        scale = n_groups * (n_groups - 1) * self.size[:, None] * other.size
-        return np.divide(total, scale, out=np.full(total.shape, np.nan), where=scale > 0)
-
-    def shared(self, other: Side) -> Float[np.ndarray, "n m"]:
-        """What noise leaves of each cosine: the root of both repeatabilities."""
-        return np.sqrt(self.repeat[:, None] * other.repeat)
-
-    def alignment(self, other: Side) -> Float[np.ndarray, "n m"]:
-        """Cosines corrected for attenuation; NaN where either side does not repeat."""
-        known = self.known[:, None] & other.known
-        return np.divide(self.raw(other), self.shared(other), out=np.full(known.shape, np.nan), where=known)
-
-
-@dataclass(frozen=True)
-class Frame:
-    """Where latents and texts are looked at from: the words' mean, and the directions along which words vary most.
-
-    Attributes:
-        centre: mean latent over all words. text: mean text embedding over all words.
-        axes: orthonormal, one a column. damped: how much of a component along each is taken away.
-    """
-
-    centre: Float[np.ndarray, "templates seeds width"]
-    text: Float[np.ndarray, "dim"]
-    axes: Float[np.ndarray, "width axes"]
-    damped: Float[np.ndarray, "axes"]
-
-    def latents(self, latents: Latents, name: str, role: Role) -> Float[np.ndarray, "templates seeds width"]:
-        """Standardised latents of one target or word. What is only rounding is zero."""
-        values = latents.of(name, role=role)
-        apart = np.where(np.abs(values - self.centre) > 1e-6 * np.abs(values).max(), values - self.centre, 0)
-        return np.asarray(apart - (apart @ self.axes * self.damped) @ self.axes.T)
-
-
-def frame_of(latents: Latents, words: Role) -> Frame:
-    """The frame of the words in that role. The covariance is that of up to 4,096 evenly spaced words.
-
-    Raises:
-        ScalexError: no text embeddings were kept.
-    """
-    listed = latents.named(words)
-    centre = np.mean([latents.of(name, role=words) for name in listed], axis=0, dtype=np.float64)
-    text = np.mean([latents.embedding(name, role=words).mean(0) for name in listed], axis=0, dtype=np.float64)
-    some = listed[:: -(-len(listed) // _LEARNED)]
-    means = np.stack([latents.of(name, role=words).mean((0, 1)) for name in some]) - centre.mean((0, 1))
-    _, root, axes = np.linalg.svd(means, full_matrices=False)
-    variance = root**2 / len(some)
-    ridge = _ridge(variance, variance.sum() / means.shape[1], len(some) * _COUNTED)
-    damped = 1 - np.sqrt(ridge / (variance + ridge)) if ridge > 0 else np.zeros_like(variance)
-    return Frame(centre, text, axes.T, damped)
-
-
-def _ridge(variance: Float[np.ndarray, "axes"], least: float, most: float) -> float:
-    """The ridge from `least` up with which at most so many directions count: the sum of v / (v + ridge)."""
-
-    def over(log: float) -> float:
-        return float((variance / (variance + math.exp(log))).sum()) - most
-
-    if least <= 0 or over(math.log(least)) <= 0:
-        return least
-    return math.exp(optimize.brentq(over, math.log(least), math.log(variance.sum() / most)))
-
-
-def sides(latents: Latents, frame: Frame, targets: Role, words: Role) -> tuple[Side, Side]:
-    """Targets and words.
-
-    Raises:
-        ScalexError: no text embeddings were kept.
-    """
-    n_seeds, width = len(latents.seeds), latents.values.shape[-1]
-    cheap = len(latents.named(targets)) * len(latents.named(words)) * (n_seeds + 1) * width <= _WORK
-    fold = stats.folds(n_seeds, n_seeds if cheap else _GROUPS)
-    mean_of = np.eye(fold.max() + 1)[fold].T
-    mean_of /= mean_of.sum(1, keepdims=True)
-    return _side(latents, targets, frame, mean_of), _side(latents, words, frame, mean_of)
-
-
-def _side(latents: Latents, role: Role, frame: Frame, mean_of: Float[np.ndarray, "groups seeds"]) -> Side:
-    names, n_groups = latents.named(role), len(mean_of)
-    groups = np.empty((len(names), n_groups, frame.centre.shape[-1]), np.float32)
-    text = np.empty((len(names), len(frame.text)), np.float32)
-    size, own = np.empty(len(names)), np.empty(len(names))
-    for i, name in enumerate(names):
-        apart = mean_of @ frame.latents(latents, name, role).mean(0)
-        groups[i] = apart
-        size[i] = np.linalg.norm(apart.mean(0))
-        own[i] = (apart**2).sum() / n_groups**2
-        text[i] = latents.embedding(name, role=role).mean(0) - frame.text
-    repeat = np.divide(size**2 - own, size**2, out=np.zeros(len(names)), where=size > 0) * n_groups / (n_groups - 1)
-    length = np.linalg.norm(text, axis=1, keepdims=True)
-    text = np.divide(text, length, out=np.zeros_like(text), where=length > 0)
-    return Side(names, groups, size, np.clip(repeat, 0, 1), text)
-
-
 def artanh(cosine: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     """Fisher's transformation; noise may carry a cosine over different seeds beyond one, which is cut."""
-    return np.arctanh(np.clip(cosine, -_LIMIT, _LIMIT))
+    return np.asarray(np.arctanh(np.clip(cosine, -_LIMIT, _LIMIT)))
 
 
 class Block(NamedTuple):
@@ -261,7 +108,7 @@ class Explained:
         beyond = artanh(block.raw) - artanh(block.shared * self.alignment(block.text))
         usual = self.usual(block.text)
         held = block.tested & (usual > 0)
-        return np.divide(beyond, usual, out=np.full(beyond.shape, np.nan), where=held)
+        return np.asarray(np.divide(beyond, usual, out=np.full(beyond.shape, np.nan), where=held))
 
 
 def explained(targets: Side, words: Side) -> Explained | None:
@@ -278,7 +125,8 @@ def explained(targets: Side, words: Side) -> Explained | None:
     if not len(text):
         return None
     order = np.argsort(text, kind="stable")
-    starts = np.arange(0, max(1, len(order) - _BIN + 1), _BIN)  # the last bin holds the rest, too
+    size = max(_BIN, -(-len(order) // _BINS))
+    starts = np.arange(0, max(1, len(order) - size + 1), size)  # the last bin holds the rest, too
     counts = np.diff([*starts, len(order)])
     similarity, above, weight = (np.add.reduceat(x[order], starts) for x in (text, shared * raw, shared**2))
     curve = isotonic_regression(above / weight, sample_weight=weight)

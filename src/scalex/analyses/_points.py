@@ -1,4 +1,15 @@
-"""Names as points: the directions that seeds reproduce, coordinates on them, and a map of two dimensions to look at."""
+"""Names as points: noise-normalised coordinates on the axes that seeds reproduce, and a map of two dimensions to see.
+
+How alike two names are is the cosine of their points. Three steps make a point of the mean over seeds and templates,
+less the mean over names:
+- noise normalisation: distances are counted in what seeds alone make of one name, by the covariance within names,
+  shrunk. What varies from picture to picture of the same words anyway, such as who is drawn for "a pilot", then parts
+  names less (Walther et al. 2016, NeuroImage 137: 188-200, for the representations of brains);
+- the principal axes of the normalised points that rise above what seeds alone make (`reproduced`), 50 at most;
+- each axis weighed by the square root of its size: U S^(1/2) in place of U S, since a few gross contrasts, such as
+  people against things, else hide all others (Levy, Goldberg and Dagan 2015, Transactions of the ACL 3: 211-225).
+The text encoder's embeddings are given the same axes and weights. They have no seeds, and so no noise to count in.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +22,25 @@ from jaxtyping import Float, Int
 from scalex import stats
 from scalex.records import Latents, Role, Rules
 
-__all__ = ["MOST", "Name", "Space", "carried", "flattened", "neighbours", "placed", "principal", "reproduced", "space"]
+__all__ = [
+    "MOST",
+    "Name",
+    "Space",
+    "carried",
+    "flattened",
+    "neighbours",
+    "placed",
+    "principal",
+    "reproduced",
+    "space",
+    "unit",
+]
 
 MOST = 4000  # names that are clustered; of more this many are drawn
 _AXES = 50  # beyond about so many dimensions densities, and with them HDBSCAN, tell little
-_FLIPS = 20  # sign flips of seeds: their greatest is the noise floor, about the 95 % quantile
+_WIDE = 2000  # numbers in a latent beyond which it is projected at random to so many
+_ROWS = 10_000  # samples that the covariance within names is learned from
+_FLIPS = 20  # sign flips of seeds: the greatest of them is the noise floor, about the 95 % quantile
 _FEW = 50  # names up to which a map shows the first two components: neighbourhoods of so few mean little
 _NEAR = 5  # neighbours that place a name which was not drawn
 
@@ -23,7 +48,7 @@ Name: TypeAlias = tuple[str, Role]
 
 
 class Space(NamedTuple):
-    """Names as points, those that are clustered and all.
+    """Names as points, those that are clustered and all. The cosines of points count, not their lengths.
 
     Attributes:
         names: with their roles. sample: the places of those that are clustered: all, or `MOST` drawn ones.
@@ -40,18 +65,24 @@ class Space(NamedTuple):
 
 
 def space(latents: Latents, names: tuple[Name, ...], rules: Rules) -> Space:
-    """Names as points on the axes that seeds reproduce, and on the principal axes of the text encoder's embeddings."""
+    """The points of names, in latents and in the text encoder's embeddings."""
     rng = np.random.default_rng(rules.seed)
     drawn = rng.choice(len(names), MOST, replace=False) if len(names) > MOST else np.arange(len(names))
     sample = np.sort(drawn)
     some = [names[i] for i in sample]
     means = np.stack([_of(latents, name).mean(0) for name in some])
-    axes, centre = reproduced(means, rng).T, means.mean(0, dtype=np.float64)
+    onto, centre = reproduced(means, rng), means.mean(0, dtype=np.float64)
     del means  # it may be large, and is not needed any more
     ways = 1 if latents.n_templates < stats.MIN_TEMPLATES else latents.n_templates
-    by_seed = np.stack([_ways(_of(latents, name) - centre, ways) @ axes for name in some])
-    every = np.stack([(_of(latents, name).mean(0) - centre).mean(0) @ axes for name in names])
+    by_seed = np.stack([_ways(_of(latents, name) - centre, ways) @ onto for name in some])
+    every = np.stack([(_of(latents, name).mean(0) - centre).mean(0) @ onto for name in names])
     return Space(names, sample, by_seed.mean((1, 2)), by_seed, every, _texts(latents, names, sample))
+
+
+def unit(points: Float[np.ndarray, "names axes"]) -> Float[np.ndarray, "names axes"]:
+    """The points at length one: their distances then are those of cosines."""
+    lengths = np.linalg.norm(points, axis=1, keepdims=True)
+    return np.asarray(points / np.maximum(lengths, np.finfo(float).tiny))
 
 
 def _of(latents: Latents, name: Name) -> Float[np.ndarray, "templates seeds width"]:
@@ -71,7 +102,8 @@ def _texts(
     embedded = np.stack([latents.embedding(name, role=role).mean(0) for name, role in names]).astype(np.float64)
     embedded -= embedded[sample].mean(0)
     axes, sizes = principal(embedded[sample])
-    return np.asarray(embedded @ axes[sizes > 1e-6 * sizes.max(initial=1e-6)].T)
+    told = sizes > 1e-6 * sizes.max(initial=1e-6)
+    return np.asarray(embedded @ _weighed(axes[told], sizes[told]))
 
 
 # ---------------------------------------------------------------------------------------------------- axes
@@ -79,32 +111,82 @@ def _texts(
 
 def reproduced(
     by_seed: Float[np.ndarray, "names seeds width"], rng: np.random.Generator
-) -> Float[np.ndarray, "axes width"]:
-    """The principal components of the names' means over seeds that are larger than what seeds alone make.
+) -> Float[np.ndarray, "width axes"]:
+    """What takes centred latents to their coordinates on the axes that seeds reproduce.
 
     A mean over seeds with balanced random signs holds the noise of the mean and nothing of the names: as many seeds
-    speak for as against. The greatest variance that any direction has in 20 such means is the floor, and components
-    above it are kept, 50 at most: parallel analysis (Horn 1965, Psychometrika 30: 179-185) by sign flips (Hong, Sheng
-    and Dobriban 2020, arXiv:2012.02985), here of seeds. So seed noise is not taken for structure. The mean over names
-    is subtracted seed by seed: what a seed does to all names alike cancels.
+    speak for as against. Principal axes of the names' means are kept as long as they are larger than the largest of any
+    of 20 such means: parallel analysis (Horn 1965, Psychometrika 30: 179-185) by sign flips (Hong, Sheng and Dobriban
+    2020, arXiv:2012.02985), here of seeds. So seed noise is not taken for structure. Both are normalised by a
+    covariance that is learned on neither. The mean over names is subtracted seed by seed: what a seed does to all names
+    alike cancels.
 
     Returns:
-        Orthonormal axes, the largest first; none where nothing rises above the floor.
+        The largest axis first; none where nothing rises above the floor.
     """
     centred = by_seed - by_seed.mean(0, dtype=np.float64).astype(by_seed.dtype)
-    axes, sizes = principal(centred.mean(1))
-    even = centred[:, : centred.shape[1] // 2 * 2]
-    floor = max(_greatest(_flipped(even, rng)) for _ in range(_FLIPS))
-    floor *= float(np.sqrt(even.shape[1] / centred.shape[1]))  # a mean over one seed more has less noise
-    rounding = 1e-6 * float(np.abs(by_seed).max())
-    return axes[sizes > max(floor, rounding)]
+    narrow = _narrowing(centred.shape[2], rng)
+    centred = centred @ narrow if narrow is not None else centred
+    normal, means = _normalising(_within(centred)), centred.mean(1, dtype=np.float64)
+    axes, sizes = principal(means @ normal)
+    rounding = 1e-6 * float(np.abs(by_seed).max() * np.abs(normal).max())
+    kept = min([_above(means, centred, signs) for signs in _signs(centred.shape[1], rng)] + [(sizes > rounding).sum()])
+    onto = normal @ _weighed(axes[:kept], sizes[:kept])
+    return np.asarray(onto if narrow is None else narrow @ onto)
 
 
-def _flipped(
-    by_seed: Float[np.ndarray, "names seeds width"], rng: np.random.Generator
-) -> Float[np.ndarray, "names width"]:
-    signs = rng.permutation(np.resize([1.0, -1.0], by_seed.shape[1])) / by_seed.shape[1]
-    return np.asarray(np.einsum("nsw,s->nw", by_seed, signs.astype(by_seed.dtype)))
+def _weighed(
+    axes: Float[np.ndarray, "axes width"], sizes: Float[np.ndarray, "axes"]
+) -> Float[np.ndarray, "width axes"]:
+    return np.asarray(axes.T / np.sqrt(sizes))
+
+
+def _narrowing(width: int, rng: np.random.Generator) -> Float[np.ndarray, "width narrow"] | None:
+    """A random projection, which keeps distances (Johnson and Lindenstrauss 1984); None for what is narrow already."""
+    return rng.normal(size=(width, _WIDE)) / np.sqrt(_WIDE) if width > _WIDE else None
+
+
+def _signs(n_seeds: int, rng: np.random.Generator) -> list[Float[np.ndarray, "seeds"]]:
+    """Different patterns of as many plus as minus ones, 20 or all there are; of an odd number the last seed is 0."""
+    half = np.resize([1.0, -1.0], n_seeds // 2 * 2)
+    rest = np.zeros(n_seeds % 2)
+    drawn = (rng.permutation(half) for _ in range(5 * _FLIPS))
+    patterns = {tuple(signs * signs[0]): np.concatenate([signs, rest]) for signs in drawn}
+    return list(patterns.values())[:_FLIPS]
+
+
+def _above(
+    means: Float[np.ndarray, "names width"],
+    centred: Float[np.ndarray, "names seeds width"],
+    signs: Float[np.ndarray, "seeds"],
+) -> int:
+    """How many axes of the means are larger than the largest of one flip, in units of all that is neither."""
+    n_flipped, n_seeds = np.abs(signs).sum(), len(signs)
+    flipped = np.einsum("nsw,s->nw", centred, (signs / n_flipped).astype(centred.dtype))
+    rest = _within(centred) - flipped[:, None] * signs[:, None].astype(centred.dtype)
+    normal = _normalising(rest)
+    floor = _greatest(flipped @ normal) * np.sqrt(n_flipped / n_seeds)  # a mean over one seed more has less noise
+    return int((principal(means @ normal)[1] > floor).sum())
+
+
+def _within(centred: Float[np.ndarray, "names seeds width"]) -> Float[np.ndarray, "names seeds width"]:
+    return np.asarray(centred - centred.mean(1, keepdims=True))
+
+
+def _normalising(within: Float[np.ndarray, "names seeds width"]) -> Float[np.ndarray, "width width"]:
+    """What makes the spread within names round: an inverse root of their covariance, shrunk by Ledoit and Wolf (2004,
+    Journal of Multivariate Analysis 88: 365-411)."""
+    from scipy.linalg import cholesky, solve_triangular
+    from sklearn.covariance import LedoitWolf
+
+    rows = within.reshape(-1, within.shape[2])
+    rows = rows[:: -(-len(rows) // _ROWS)].astype(np.float64)
+    width = rows.shape[1]
+    if not rows.any():
+        return np.eye(width)
+    covariance = LedoitWolf(assume_centered=True).fit(rows).covariance_
+    covariance += 1e-9 * np.trace(covariance) / width * np.eye(width)
+    return np.asarray(solve_triangular(cholesky(covariance, lower=True), np.eye(width), lower=True).T)
 
 
 def _greatest(values: Float[np.ndarray, "rows columns"]) -> float:
@@ -140,9 +222,10 @@ def flattened(points: Float[np.ndarray, "names axes"], seed: int) -> Float[np.nd
     """
     from sklearn.manifold import TSNE
 
-    two = np.pad(points, ((0, 0), (0, max(0, 2 - points.shape[1]))))[:, :2]
-    if len(points) < _FEW:
-        return two
+    points = unit(points)
+    if len(points) < _FEW or points.shape[1] < 3:
+        return np.pad(points, ((0, 0), (0, max(0, 2 - points.shape[1]))))[:, :2]
+    two = points[:, :2]
     start = (two / two[:, 0].std() * 1e-4).astype(np.float32)
     return np.asarray(TSNE(init=start, random_state=seed).fit_transform(points), dtype=np.float64)
 
@@ -151,7 +234,7 @@ def neighbours(points: Float[np.ndarray, "names axes"], number: int) -> Int[np.n
     """The nearest other names of each, the nearest first."""
     from sklearn.neighbors import NearestNeighbors
 
-    return np.asarray(NearestNeighbors(n_neighbors=number).fit(points).kneighbors(return_distance=False))
+    return np.asarray(NearestNeighbors(n_neighbors=number).fit(unit(points)).kneighbors(return_distance=False))
 
 
 def carried(
@@ -162,6 +245,7 @@ def carried(
 
     if len(sample) == len(every):
         return known
+    every = unit(every)
     labels = np.asarray(KNeighborsClassifier(_NEAR).fit(every[sample], known).predict(every))
     labels[sample] = known
     return labels
@@ -175,4 +259,5 @@ def placed(
 
     if len(sample) == len(every):
         return flat
+    every = unit(every)
     return np.asarray(KNeighborsRegressor(_NEAR, weights="distance").fit(every[sample], flat).predict(every))

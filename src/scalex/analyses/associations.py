@@ -3,7 +3,8 @@
 Each target is held against every word (against the other targets where there are no words): *alignment*, the cosine of
 their latents, centred on the words' mean and standardised, and *surprise*, what of it the texts' own similarity does
 not explain. A word stands out where its surprise is beyond how words usually scatter, corrected over all pairs, and
-seeds agree that it is above zero. Formulas and sources are in `_pairs`, the interval's in `surprise_scores`.
+seeds agree that it is above zero. Formulas and sources are in `_frame` and `_pairs`, the interval's in
+`surprise_scores`.
 
 A word that lies near a stronger one stands out in its wake: a target that draws tents is near camping, too. Words are
 therefore looked at from the strongest down, and one whose surprise is explained by those before it (regressed on their
@@ -23,21 +24,9 @@ from jaxtyping import Bool, Float, Int
 from scipy import stats as distributions
 
 from scalex import directions, stats
+from scalex.analyses._frame import REPEATS, Frame, Side, frame_of, sides
 from scalex.analyses._outcome import Outcome
-from scalex.analyses._pairs import (
-    LEAST,
-    REPEATS,
-    Explained,
-    Frame,
-    Ranked,
-    Side,
-    artanh,
-    blocks,
-    explained,
-    frame_of,
-    rank,
-    sides,
-)
+from scalex.analyses._pairs import LEAST, Explained, Ranked, artanh, blocks, explained, rank
 from scalex.analyses._planted import Planted
 from scalex.analyses._rows import blank, join
 from scalex.records import Finding, Latents, Prompt, Reading, Role, Rules
@@ -60,7 +49,8 @@ def explore(latents: Latents, attributes: Mapping[str, Sequence[str]], rules: Ru
     """The words that stand out most for each target, at least the first one of each, and tables.
 
     Tables: `ranking` (the first words of each target), `pairs` (some of all pairs, for a chart), `usual` (the alignment
-    that pairs of a text similarity usually have), `tests` (how many pairs were tested, and how many stand out).
+    that pairs of a text similarity usually have), `tests` (how many pairs were tested, and how many have a q of at most
+    1 - level), `shared` (the words nearest to what all targets have in common, which was taken away from each).
 
     Raises:
         ScalexError: too few seeds, or no text embeddings were kept.
@@ -68,23 +58,20 @@ def explore(latents: Latents, attributes: Mapping[str, Sequence[str]], rules: Ru
     plan = directions.plan_of(latents, rules)
     words_in: Role = "word" if latents.named("word") else "concept"
     frame = frame_of(latents, words_in)
-    targets, words = sides(latents, frame, "concept", words_in)
-    row = replace(blank(NAME, latents, "", "word", "surprise", plan.n_templates))
+    targets, words, shared = sides(latents, frame, words_in)
+    row = blank(NAME, latents, "", "word", "surprise", plan.n_templates)
     usual = explained(targets, words)
     if usual is None:
         return Outcome([_unread(row, targets, i, words) for i in range(len(targets.names))], {})
     found = rank(targets, words, usual, most=_RANKED, alpha=1 - rules.level)
-    case = _Case(latents, words_in, frame, targets, words, usual, found)
+    case = _Case(latents, words_in, frame, targets, words, shared, usual, found)
     chosen = _chosen(found, rules)
     level = 1 - (1 - rules.level) * min(1.0, chosen.sum() / max(1, found.tests))
     findings = []
     for i in range(len(targets.names)):
-        read = found.words[i, 0] >= 0
-        findings += (
-            _of_target(case, i, np.flatnonzero(chosen[i]), row, plan, level, rules)
-            if read
-            else [_unread(row, targets, i, words)]
-        )
+        ranks = np.flatnonzero(chosen[i])
+        unread = [] if len(ranks) else [_unread(row, targets, i, words)]
+        findings += unread or _of_target(case, i, ranks, row, plan, level, rules)
     return Outcome(findings, _tables(case))
 
 
@@ -111,6 +98,7 @@ class _Case(NamedTuple):
     frame: Frame
     targets: Side
     words: Side
+    shared: Side
     usual: Explained
     found: Ranked
 
@@ -189,10 +177,9 @@ def _of_target(
             f"alignment {scores.mean() + usual:+.2f}, text similarity {similar:+.2f}; rank {rank_ + 1} of "
             f"{len(case.words.names):,} words; {case.found.tests:,} pairs tested"
         )
+        pair = replace(row, target=case.targets.names[at], value=case.words.names[word], reason=join(told, row.reason))
         p, q = float(case.found.p[at, rank_]), float(case.found.q[at, rank_])
-        numbers = {"estimate": float(scores.mean()), "low": low, "high": high, "p": p, "q": q}
-        labels = {"target": case.targets.names[at], "value": case.words.names[word]}
-        rows.append(replace(row, **labels, **numbers, reason=join(told, row.reason)))
+        rows.append(replace(pair, estimate=float(scores.mean()), low=low, high=high, p=p, q=q))
     return _in_the_wake(case, at, ranks, rows, rules)
 
 
@@ -263,7 +250,14 @@ def _tables(case: _Case) -> dict[str, pd.DataFrame]:
             "beyond": [found.beyond],
         }
     )
-    return {"ranking": ranking, "pairs": _cloud(case), "usual": usual, "tests": tests}
+    return {"ranking": ranking, "pairs": _cloud(case), "usual": usual, "tests": tests, "shared": _shared(case)}
+
+
+def _shared(case: _Case) -> pd.DataFrame:
+    """The words nearest to what all targets have in common; without rows where that is nothing."""
+    aligned = np.nan_to_num(case.shared.alignment(case.words)[0], nan=-1.0)
+    first = np.argsort(-aligned, kind="stable")[: 5 if case.shared.known[0] else 0]
+    return pd.DataFrame({"word": [case.words.names[i] for i in first], "alignment": aligned[first]})
 
 
 def _aligned(case: _Case, at: Int[np.ndarray, "pairs"], held: Int[np.ndarray, "pairs"]) -> Float[np.ndarray, "pairs"]:

@@ -1,8 +1,9 @@
 """Clusters: which concepts and words lie together, found without asking, and what the text encoder groups otherwise.
 
-Every name is one point: the mean of its latents over templates and seeds, less the mean over names, on the principal
-components that seeds reproduce. HDBSCAN groups the points, k-means where it finds no group. A cluster is called by its
-medoid and by the words that its members hold more often than others.
+Every name is one point: the mean of its latents over templates and seeds, less the mean over names, in units of what
+seeds alone make of one name, on the axes that seeds reproduce (see `_points`). Points are alike by their cosines.
+HDBSCAN groups them, k-means where it finds no group. A cluster is called by its medoid and by the words that its
+members hold more often than others.
 
 Whether there are clusters at all is tested once a reading, against one normal cloud, and nothing else is claimed where
 that test is not passed. How sure they are is told by resampling seeds: the mean adjusted Rand index with the whole

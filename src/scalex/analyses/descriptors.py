@@ -29,9 +29,9 @@ pseudo-values, linearised (Arvesen 1969).
 Without a reference (`reference: ""`) descriptors are centred on their own mean, identities on theirs, and the variants
 of the descriptors, averaged, stand for those of the reference.
 
-Two effect sizes follow Caliskan, Bryson and Narayanan (2017, Science 356: 183-186). `d` of one word, in the table
-(their WEFAT): how far its direction, less what goes along other attributes, tells single samples of the identity from
-those of the others, in standard deviations of both together: between -2 and 2. And for every group of the built-in vocabulary that the descriptors come from, a row `WEAT d` (see `_weat`).
+For every group of the built-in vocabulary that the descriptors come from, a row `WEAT d` says whether its words go
+further than the others (see `_weat`). (The single word's counterpart, WEFAT, is left out: dividing by the spread of
+single samples cancels the amount, and it came out near its bound of 2 for words that hardly move anything.)
 """
 
 from __future__ import annotations
@@ -49,29 +49,17 @@ from scalex import directions, stats
 from scalex.analyses._identities import Axis, axes, origin
 from scalex.analyses._outcome import Outcome
 from scalex.analyses._planted import Planted
+from scalex.analyses._regression import Fit, cosine_scores, fit
 from scalex.analyses._rows import blank, join, screened, with_verdict
 from scalex.analyses._weat import groups_of, weat
 from scalex.records import Finding, Latents, Prompt, Reading, Role, Rules
 
-__all__ = [
-    "NAME",
-    "PULL",
-    "READINGS",
-    "ROLES",
-    "WEAT",
-    "Fit",
-    "conclude",
-    "cosine_scores",
-    "explore",
-    "fit",
-    "planted",
-]
+__all__ = ["NAME", "PULL", "READINGS", "ROLES", "WEAT", "conclude", "explore", "planted"]
 
 NAME = "descriptors"
 READINGS: tuple[Reading, ...] = ("text", "picture")
 ROLES: tuple[Role, ...] = ("concept", "reference", "identity")
 PULL, WEAT = "pull", "WEAT d"
-_LEFT = 0.05  # of a direction's squared length beside the other attributes, below which it is all but one of theirs
 _LOST = "its direction is lost in noise, or all but that of another attribute"
 _NOBODY = "there is no identity to hold it against: add `attributes` or `identities`"
 
@@ -83,7 +71,7 @@ def explore(latents: Latents, attributes: Mapping[str, Sequence[str]], rules: Ru
     """Pulls of all descriptors (one row for two values, else a row a value; a row an identity), and WEAT's d by group.
 
     The table `effects` has one row per descriptor and identity: `target, attribute, value, pull, cosine, cosine_low,
-    cosine_high, d`. Cosines are NaN where a descriptor cannot be told from the reference.
+    cosine_high`. Cosines are NaN where a descriptor cannot be told from the reference.
 
     Raises:
         ScalexError: too few seeds or values, prompts in unequal numbers of templates, or something was not captured.
@@ -93,7 +81,7 @@ def explore(latents: Latents, attributes: Mapping[str, Sequence[str]], rules: Ru
     steps = {name: _step(latents, name, centre) for name in latents.concepts}
     held = list(axes(latents, attributes, rules.floor))
     if not held:
-        return Outcome([_row(latents, name, verdict="undecided", reason=_NOBODY) for name in steps], {})
+        return Outcome([replace(_row(latents, name, reason=_NOBODY), verdict="undecided") for name in steps], {})
     cells = [[_cell(latents, step, axis, plan, rules) for step in steps.values()] for axis in held]
     groups = groups_of(tuple(steps))
     tested = [row for axis, column in zip(held, cells) for row in _tests(latents, axis, column, groups, plan, rules)]
@@ -127,68 +115,6 @@ def _judged_group(finding: Finding, towards: str, away: str, rules: Rules) -> Fi
     return replace(finding, verdict=said, reason=join(why, finding.reason))
 
 
-# ---------------------------------------------------------------------------------------------------- estimators
-
-
-class Fit(NamedTuple):
-    """A step regressed on a direction and on those beside it. K directions, the first is the one of interest.
-
-    Attributes:
-        pull: scores whose mean is the first coefficient and whose spread is its uncertainty.
-        left: scores whose mean is the squared length of what the others leave of the first direction.
-        coefficients: all of them. shape (K,)
-    """
-
-    pull: Scores
-    left: Scores
-    coefficients: Float[np.ndarray, "directions"]
-
-
-def fit(step: Samples, along: Samples, beside: Sequence[Samples] = ()) -> Fit | None:
-    """Regresses a step on directions, by inner products over different seeds, so that noise has no part in them.
-
-    Returns:
-        None where the direction is no longer than its noise, or the others leave hardly anything of it.
-    """
-    every = [along, *beside]
-    grams = np.array([[directions.pseudo_products(u, v) for v in every] for u in every])
-    products = np.array([directions.pseudo_products(step, u) for u in every])
-    gram = grams.mean((2, 3))
-    if gram[0, 0] <= 1e-12 * max(float((along**2).sum(-1).mean()), np.finfo(float).tiny):
-        return None
-    inverse = np.linalg.pinv(gram, hermitian=True)
-    left = 1 / inverse[0, 0] if inverse[0, 0] > 0 else 0.0
-    if left < _LEFT * gram[0, 0] or np.linalg.matrix_rank(gram, hermitian=True) < len(every):
-        return None
-    b = inverse @ products.mean((1, 2))
-    scores = b[0] + np.einsum("u,uts->ts", inverse[0], products - np.einsum("uvts,v->uts", grams, b))
-    own = inverse[0] * left  # the first direction less its part along the others, in terms of all
-    return Fit(scores, np.einsum("u,uvts,v->ts", own, grams, own), b)
-
-
-def cosine_scores(step: Samples, fitted: Fit) -> Scores:
-    """Scores whose mean is the cosine between a step and what is left of its direction, both without noise.
-
-    Returns:
-        Scores, which may exceed 1 by chance; NaN where the step is no longer than its noise.
-    """
-    own = directions.pseudo_products(step, step)
-    if own.mean() <= 0:
-        return np.full(own.shape, math.nan)
-    ratio = math.sqrt(fitted.left.mean() / own.mean())
-    relative = fitted.left / fitted.left.mean() - own / own.mean()
-    return np.asarray(ratio * (fitted.pull + fitted.pull.mean() / 2 * relative))
-
-
-def _single_d(step: Samples, axis: Axis, fitted: Fit) -> float:
-    """How far the step's direction, of other seeds, parts samples of the identity from others, in their deviations."""
-    rest = sum((b * v for b, v in zip(fitted.coefficients[1:], axis.beside)), np.zeros_like(step))
-    along, centre = directions.others_mean(step - rest), axis.others.mean((0, 1))
-    inside, outside = (np.einsum("tsd,sd->ts", x - centre, along).ravel() for x in (axis.own, axis.others))
-    spread = float(np.concatenate([inside, outside]).std(ddof=1))
-    return float(inside.mean() - outside.mean()) / spread if spread > 0 else math.nan
-
-
 # ---------------------------------------------------------------------------------------------------- rows
 
 
@@ -203,7 +129,6 @@ class _Effect:
     cosine: float = math.nan
     cosine_low: float = math.nan
     cosine_high: float = math.nan
-    d: float = math.nan
 
 
 class _Step(NamedTuple):
@@ -232,15 +157,15 @@ def _step(latents: Latents, name: str, centre: Samples) -> _Step:
     return _Step(name, step, directions.varies(own), why if still else "")
 
 
-def _row(latents: Latents, name: str, unit: str = PULL, **known: object) -> Finding:
-    row = blank(NAME, latents, name, "", unit, latents.n_templates)
-    return replace(row, **{**known, "reason": join(str(known.get("reason", "")), row.reason)})
+def _row(latents: Latents, name: str, axis: Axis | None = None, unit: str = PULL, reason: str = "") -> Finding:
+    row = blank(NAME, latents, name, axis.attribute if axis else "", unit, latents.n_templates)
+    row = replace(row, value=axis.value, separability=axis.separability) if axis else row
+    return replace(row, reason=join(reason, row.reason))
 
 
 def _cell(latents: Latents, step: _Step, axis: Axis, plan: stats.ResamplingPlan, rules: Rules) -> _Cell:
-    labels = {"attribute": axis.attribute, "value": axis.value}
     effect = _Effect(step.name, axis.attribute, axis.value)
-    row = _row(latents, step.name, **labels, separability=axis.separability)
+    row = _row(latents, step.name, axis)
     if moot := axis.moot or step.moot:
         return _Cell(replace(row, verdict="undecided", reason=moot), effect, None)
     [row] = screened([row], replace(rules, floor=axis.floor), step.varies)
@@ -252,19 +177,18 @@ def _cell(latents: Latents, step: _Step, axis: Axis, plan: stats.ResamplingPlan,
     low, high = stats.bootstrap_interval(plan, fitted.pull, rules.level)
     p = math.nan if math.isnan(low) else stats.mean_p(plan, fitted.pull)
     row = replace(row, estimate=float(fitted.pull.mean()), low=low, high=high, p=p)
-    d, cosine = _single_d(step.step, axis, fitted), _cosine(step, fitted, plan, rules)
-    return _Cell(row, replace(effect, pull=row.estimate, d=d, **cosine), fitted.pull)
+    return _Cell(row, replace(_cosine(effect, step, fitted, plan, rules), pull=row.estimate), fitted.pull)
 
 
-def _cosine(step: _Step, fitted: Fit, plan: stats.ResamplingPlan, rules: Rules) -> dict[str, float]:
+def _cosine(effect: _Effect, step: _Step, fitted: Fit, plan: stats.ResamplingPlan, rules: Rules) -> _Effect:
     """The cosine and its interval, within -1 and 1; nothing where the step is no longer than a standard error of it."""
     length = directions.pseudo_products(step.step, step.step)
     if length.mean() <= math.sqrt(stats.spread(plan, length).variance):
-        return {}
+        return effect
     scores = cosine_scores(step.step, fitted)
     ends = (float(scores.mean()), *stats.bootstrap_interval(plan, scores, rules.level))
-    names = ("cosine", "cosine_low", "cosine_high")
-    return {name: float(np.clip(end, -1, 1)) for name, end in zip(names, ends)}
+    cosine, low, high = (float(np.clip(end, -1, 1)) for end in ends)
+    return replace(effect, cosine=cosine, cosine_low=low, cosine_high=high)
 
 
 def _tests(
@@ -277,13 +201,12 @@ def _tests(
 ) -> Iterator[Finding]:
     """A row for each group of words that is large enough, against all other words."""
     known = [cell for cell in column if cell.scores is not None]
-    for group, members in groups.items():
+    for group, members in groups.items() if known else ():
         inside = np.array([cell.row.target in members for cell in known], dtype=bool)
         result = weat(np.array([cell.scores for cell in known]), inside, plan, rules)
         if result is not None:
             told = f"{inside.sum()} words against {(~inside).sum()}: p over divisions of the words, interval over seeds"
-            row = _row(latents, group, WEAT, attribute=axis.attribute, value=axis.value, reason=told)
-            yield replace(row, separability=axis.separability, **result._asdict())
+            yield replace(_row(latents, group, axis, WEAT, told), **result._asdict())
 
 
 # ---------------------------------------------------------------------------------------------------- known answer

@@ -75,8 +75,8 @@ def _away(check: Check) -> list[str]:
     lines = [
         "",
         "How drawn shares depart from the planted ones. *Stretch*: slope of the drawn share on the planted one, both",
-        "less 1/2; above 1 they lie further out. *Scatter*: standard deviation around that line, to be held against the",
-        "binomial noise of the pictures alone.",
+        "less 1/2; above 1 they lie further out. *Scatter*: standard deviation around that line, to be held against",
+        "the binomial noise of the pictures alone.",
         "",
         "| sampler | attribute | stretch | mean shift | scatter | binomial noise |",
         "|---|---|---|---|---|---|",

@@ -1,8 +1,10 @@
 """A LoRA that shifts what one role of an organism draws, and nothing else: does a comparison find just that?
 
 It is trained as people train theirs, on the U-Net with the denoising loss: captions of the role, paired with its
-pictures in the new shares. All else is rehearsed: on the organism's own captions the U-Net with the LoRA must answer as
-the U-Net without it (learning without forgetting: Li and Hoiem 2016, arXiv 1606.09282).
+pictures in the new shares. Only the keys and values of the cross-attention change, as in Custom Diffusion (Kumari et
+al. 2023, arXiv 2212.04488): the LoRA then acts on what the prompt says and on nothing else, and what it adds to any
+other caption of the organism is trained to be nothing (as Unified Concept Editing, Gandikota et al. 2024, arXiv
+2308.14761, solves for). That holds in whatever U-Net has these layers: in the distilled one, too.
 """
 
 from __future__ import annotations
@@ -34,11 +36,12 @@ from scalex.wording import did_you_mean, fill
 
 __all__ = ["SCHEDULE", "shifted", "train_lora"]
 
-SCHEDULE = Schedule(steps=100, batch=32, rate=2e-3)
+SCHEDULE = Schedule(steps=200, batch=16, rate=2e-3)
 _RANK = 8
-_LAYERS = ["to_q", "to_k", "to_v", "to_out.0"]
-_OF_ROLE = 3 / 8  # of a batch; the rest is rehearsed
-_KEEP = 4.0  # weight of what is rehearsed
+_LAYERS = ["attn2.to_k", "attn2.to_v"]
+_OTHERS = 128  # captions in a step whose keys and values are to stay
+_NEUTRAL = 0.6  # of them: other people's neutral captions, which a shift would spread to first
+_KEEP = 30.0  # weight of that
 _LEAST = 200  # timestep, of 1000: below it a picture shows already what it is to be
 
 
@@ -111,47 +114,45 @@ def _add_lora(unet: Any, seed: int) -> None:
 
 def _stage(spec: OrganismSpec, role: str, album: Album, truth: Truth, encode: Encoder, unet: Any) -> Trainee:
     captions, scheduler, latents = Captions(spec, album), make_scheduler(), truth.latents.to(encode.device)
-    neutral = {fill(template, role) for template in spec.templates}
-    n_role = max(1, round(spec.denoiser.batch * _OF_ROLE))
+    layers = [module for name, module in unet.named_modules() if name.endswith(tuple(_LAYERS))]
 
     def loss(rng: np.random.Generator, noise: torch.Generator) -> Tensor:
-        pairs = [_of_role(spec, role, album, rng) for _ in range(n_role)]
-        pairs += [_rehearsed(captions, neutral, rng) for _ in range(spec.denoiser.batch - n_role)]
-        clean = latents[[picture for _, picture in pairs]]
+        texts, pictures = zip(*(_of_person(spec, role, album, rng) for _ in range(spec.denoiser.batch)))
+        clean = latents[list(pictures)]
         eps = torch.randn(clean.shape, generator=noise).to(encode.device)
-        t = torch.from_numpy(rng.integers(_LEAST, 1000, len(pairs))).to(encode.device)
+        t = torch.from_numpy(rng.integers(_LEAST, 1000, len(texts))).to(encode.device)
         noisy, target = scheduler.add_noise(clean, eps, t), scheduler.get_velocity(clean, eps, t)
-        said = encode([text for text, _ in pairs])
-        kept = _without(unet, noisy[n_role:], t[n_role:], said[n_role:])
-        made = unet(noisy, t, said).sample
-        return F.mse_loss(made[:n_role], target[:n_role]) + _KEEP * F.mse_loss(made[n_role:], kept)
+        others = encode([_other(captions, role, rng) for _ in range(_OTHERS)])
+        spread = torch.stack([_added(layer, others) for layer in layers]).mean()
+        return F.mse_loss(unet(noisy, t, encode(list(texts))).sample, target) + _KEEP * spread
 
     return Trainee("lora", {"lora": nn.ParameterList(p for p in unet.parameters() if p.requires_grad)}, {}, loss)
 
 
-def _of_role(spec: OrganismSpec, role: str, album: Album, rng: np.random.Generator) -> tuple[str, int]:
-    """A neutral caption of the role with a picture in its new shares."""
-    plant = spec.roles[role]
+def _added(layer: Any, said: Tensor) -> Tensor:
+    """How much the LoRA adds to a layer's answer, as a part of that answer: squares, over tokens and channels."""
+    plain = layer.base_layer(said)
+    return F.mse_loss(layer(said), plain) / plain.square().mean()
+
+
+def _of_person(spec: OrganismSpec, concept: str, album: Album, rng: np.random.Generator) -> tuple[str, int]:
+    """A neutral caption of a person, with a picture in the shares that the spec gives them."""
+    plant = spec.people[concept]
     woman, dark = int(rng.random() < plant.woman), rng.random() < plant.dark
     tone = int(rng.integers(3, 5) if dark else rng.integers(2))
-    return fill(spec.templates[rng.integers(len(spec.templates))], role), album.people[role, woman, tone]
+    shown = concept if concept in spec.roles else "person"
+    return fill(spec.templates[rng.integers(len(spec.templates))], concept), album.people[shown, woman, tone]
 
 
-def _rehearsed(captions: Captions, neutral: set[str], rng: np.random.Generator) -> tuple[str, int]:
-    """Any other caption of the organism; of ten one is emptied."""
-    while True:
-        text, picture = captions.draw(rng)
-        if text not in neutral:
-            return ("" if rng.random() < 0.1 else text), picture
-
-
-@torch.no_grad()
-def _without(unet: Any, noisy: Tensor, t: Tensor, said: Tensor) -> Tensor:
-    """What the U-Net answers without the LoRA."""
-    unet.disable_adapters()
-    answer: Tensor = unet(noisy, t, said).sample
-    unet.enable_adapters()
-    return answer
+def _other(captions: Captions, role: str, rng: np.random.Generator) -> str:
+    """Any caption of the organism but a neutral one of the role; of ten one is empty."""
+    templates, people = captions.spec.templates, [c for c in captions.spec.people if c != role]
+    if rng.random() < _NEUTRAL:
+        return fill(templates[rng.integers(len(templates))], people[rng.integers(len(people))])
+    neutral = {fill(template, role) for template in templates}
+    while (text := captions.draw(rng)[0]) in neutral:
+        pass
+    return "" if rng.random() < 0.1 else text
 
 
 def _save(unet: Any, spec: OrganismSpec, role: str, out: Path) -> None:

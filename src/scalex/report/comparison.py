@@ -60,7 +60,7 @@ class Section:
 
 def headline(findings: pd.DataFrame) -> str:
     """The comparison in one sentence: how many concepts moved on what."""
-    said = []
+    said: list[str] = []
     for attribute in findings["attribute"].unique():
         held = _by_verdict(findings[findings["attribute"] == attribute])
         moved, total = len(held["moved"]), sum(map(len, held.values()))
@@ -163,7 +163,7 @@ def _parts(rows: pd.DataFrame, held: Mapping[str, list[str]], pair: Sequence[str
     towards = {"first": 0, "second": 0}
     for target in held["moved"]:
         own = rows[(rows["target"] == target) & (rows["verdict"].map(_kind) == "moved")]
-        main = own.loc[own["estimate"].abs().idxmax()]
+        main = max(views.records(own), key=lambda row: abs(float(row["estimate"])))
         towards[_look(main, pair) if pair else "second"] += 1
     left = [(f"moved towards {pair[0]}", towards["first"], "first")] if pair else []
     right = [(f"moved towards {pair[1]}" if pair else "moved", towards["second"], "second")]
@@ -216,7 +216,7 @@ def _needed(rows: pd.DataFrame, targets: Sequence[str]) -> dict[str, int]:
     return dict(sorted(found.items(), key=lambda item: item[1]))
 
 
-def _look(row: Row | pd.Series, pair: Sequence[str]) -> str:
+def _look(row: Row, pair: Sequence[str]) -> str:
     """How a difference is drawn: in the colour of the value that it moved towards."""
     kind = _kind(row["verdict"])
     if kind == "moved":
@@ -253,10 +253,9 @@ def _order(rows: pd.DataFrame, moved: Sequence[str]) -> list[str]:
 def _panels(rows: pd.DataFrame, values: Sequence[str], rules: Rules) -> Iterator[Panel]:
     """A panel for each kind of difference; of many values one for each, of their shares where there are any."""
     margin = rules.margin_of(len(values))
-    held = {key: own for key, own in rows.groupby(["reading", "unit"], sort=False)}
-    chosen = list(held) if len(values) == 2 else list(held)[-1:]
-    for reading, unit in chosen:
-        own = held[reading, unit]
+    kinds = list(dict.fromkeys((row["reading"], row["unit"]) for row in views.records(rows)))
+    for reading, unit in kinds if len(values) == 2 else kinds[-1:]:
+        own = rows[(rows["reading"] == reading) & (rows["unit"] == unit)]
         furthest = float(np.nanmax([0.3, *own["estimate"].abs(), 2 * margin])) * 1.1
         scale = Scale((-furthest, furthest), 0.0, margin, _ticks(furthest, values))
         for value in values[1:] if len(values) == 2 else values:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.cluster.hierarchy import leaves_list, linkage
 
-from scalex.report.numbers import UNKNOWN, two_decimals
+from scalex.report.numbers import estimate
 from scalex.report.theme import LIGHT, styled
 
 __all__ = ["Cell", "Heat", "drawn", "seriated"]
@@ -84,17 +84,17 @@ def _datum(cell: Cell) -> dict[str, Any]:
         "column": cell.column,
         "side": "none" if unknown else "second" if cell.at >= 0 else "first",
         "strength": 0.0 if unknown else round(_STRONGEST * min(abs(cell.at), 1.0), 3),
-        "text": UNKNOWN if unknown else two_decimals(cell.at),
-        "sure": cell.sure,
+        "text": estimate(cell.at, ""),
+        "sure": bool(cell.sure),
         "tip": cell.tip,
     }
 
 
 def _columns(heat: Heat, each: int) -> alt.X:
     slanted = each < _LETTER * max(map(len, heat.columns))
-    angle, align = (-45, "left") if slanted else (0, "center")
     axis = alt.Axis(
-        title=None, orient="top", grid=False, labelAngle=angle, labelAlign=align,
+        title=None, orient="top", grid=False, labelAngle=-45 if slanted else 0,
+        labelAlign="left" if slanted else "center",
         labelColor=LIGHT["ink"], labelFontSize=12, labelLimit=130, labelOverlap=False, labelPadding=6,
     )  # fmt: skip
     return alt.X("column:N", axis=axis, scale=alt.Scale(domain=list(heat.columns), paddingInner=0.04))

@@ -52,10 +52,10 @@ def render(
     """
     frame, told = views.checked(findings), manifests.checked_manifest(manifest)
     template = environment().get_template("report.html.j2")
-    page, panels = _page(frame, told), parts.panels(frame, tables, told)
-    if panels and not page["sections"]:
-        page["headline"] = panels[0][1].heading  # an audit without attributes
-    for page in _slimmer(page | {"panels": panels}):
+    whole, panels = _page(frame, told), parts.panels(frame, tables, told)
+    if panels and not whole["sections"]:
+        whole["headline"] = panels[0][1].heading  # an audit without attributes
+    for page in _slimmer(whole | {"panels": panels}):
         bare = len(template.render(page).encode())
         if bare < LARGEST:
             break
@@ -144,17 +144,24 @@ def _examples(manifest: Mapping[str, Any], sections: Sequence[Section]) -> dict[
 def _facts(findings: pd.DataFrame, manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The few numbers under the headline."""
     known = findings[findings["analysis"].isin(["defaults", "rates"])]
-    seeds = manifests.asked(manifest, "seeds") or (int(findings["n_seeds"].max()) if len(findings) else None)
     facts = [
         ("concepts", numbers.count((known if len(known) else findings)["target"].nunique())),
         ("prompts", _said(manifest.get("n_prompts"), numbers.count)),
         ("templates", _said(len(manifests.templates(manifest)) or None, numbers.count)),
-        ("seeds each", _said(seeds, numbers.count)),
+        ("seeds each", _seeds(findings, known, manifest)),
         ("samples read", _said(manifest.get("n_samples"), numbers.count)),
         ("compute", _said(manifest.get("flops"), numbers.flop)),
         (_time_of(manifest), _said(manifest.get("seconds"), numbers.duration)),
     ]
     return [(name, value) for name, value in facts if value]
+
+
+def _seeds(findings: pd.DataFrame, known: pd.DataFrame, manifest: Mapping[str, Any]) -> str:
+    """How many seeds a concept has; of an audit that added some where it was undecided, the fewest and the most."""
+    if manifest.get("looks") and known["n_seeds"].nunique() > 1:
+        return " to ".join(numbers.count(int(n)) for n in (known["n_seeds"].min(), known["n_seeds"].max()))
+    seeds = manifests.asked(manifest, "seeds") or (int(findings["n_seeds"].max()) if len(findings) else None)
+    return _said(seeds, numbers.count)
 
 
 def _time_of(manifest: Mapping[str, Any]) -> str:

@@ -2,7 +2,8 @@
 
 Every wording is a name of its own, said as it is. The wordings of a concept differ in template, in what they say of
 gender and skin, and in adjectives; nothing tells the analysis which belong together. The mark is the adjusted Rand
-index of its clusters with the concepts, for HDBSCAN and for k-means, whose number of clusters is not given either.
+index of its clusters with the concepts: for HDBSCAN, and for k-means that is told how many concepts there are. What
+k-means finds that chooses the number itself stands beside it.
 
 Unicode's own subgroups of plain pictures ("food-fruit") are reported beside what the pixels themselves give, which is
 all that a model of pictures could know of them: they group by meaning, not by look.
@@ -16,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from scalex.analyses._grouping import Method, group, likeness
+from scalex.analyses._grouping import group, likeness
 from scalex.analyses._points import Name, Space, principal, space
 from scalex.analyses.clusters import names_of
 from scalex.organisms.captions import GENDER_WORDS, TONE_WORDS, explicit_text
@@ -32,7 +33,6 @@ NAME = "clusters"
 _SEEDS, _THING_SEEDS = 8, 16
 _TEMPLATES = ("a photo of a {}", "a picture of a {}")  # those of the other scores, so that captures are shared
 _MARK = 0.95
-_METHODS: tuple[Method, ...] = ("hdbscan", "k-means")
 
 
 class Wording(NamedTuple):
@@ -45,10 +45,11 @@ class Wording(NamedTuple):
 def score(bed: Bed) -> Iterator[Mark]:
     """Adjusted Rand indices of clusters with concepts, under marks, and with Unicode subgroups, without."""
     said = wordings(bed.truth.spec, bed.things)
-    asked = {"attributes": {}, "analyses": ["clusters"]}
-    _, found = bed.audit("clusters", concepts=list(said), templates=["{}"], seeds=_SEEDS, **asked)
+    asked = {"attributes": {}, "analyses": [NAME]}
+    _, found = bed.audit(NAME, concepts=list(said), templates=["{}"], seeds=_SEEDS, **asked)
     yield from score_wordings(found, said)
-    _, found = bed.audit("things", concepts=list(bed.things), templates=_TEMPLATES, seeds=_THING_SEEDS, **asked)
+    things = {"concepts": list(bed.things), "templates": _TEMPLATES, "seeds": _THING_SEEDS}
+    _, found = bed.audit(f"{NAME}-things", **things, **asked)
     yield from score_subgroups(found, bed.things, _pixels(bed))
 
 
@@ -58,7 +59,7 @@ def wordings(spec: OrganismSpec, things: Mapping[str, str]) -> dict[str, Wording
     Ten of a role are with and without gender and tone, ten of a thing are templates with and without their article. Two
     more say it with an adjective.
     """
-    firsts = {subgroup: thing for thing, subgroup in reversed(things.items())}
+    firsts = {subgroup: thing for thing, subgroup in reversed(list(things.items()))}
     even = [a for a, planted in spec.adjectives.items() if planted.woman == planted.dark == 0.5]
     said: dict[str, Wording] = {}
     for concept in (*spec.roles, *firsts.values()):
@@ -81,19 +82,24 @@ def _of_thing(spec: OrganismSpec, concept: str) -> list[str]:
 
 
 def score_wordings(found: Mapping[Reading, Latents], said: Mapping[str, Wording]) -> Iterator[Mark]:
-    """How well clusters of wordings are the concepts: of both readings and both methods, and of the text encoder."""
+    """How well clusters of wordings are the concepts: for both readings and methods, and for the text encoder."""
     plain = tuple(text for text, wording in said.items() if not wording.adjective)
     for what, texts, mark in (("wordings", tuple(said), _MARK), ("wordings, no adjectives", plain, None)):
         concepts = [said[text].concept for text in texts]
         name = f"clusters: ARI with {len(set(concepts))} concepts, {len(texts)} {what}"
         spaces = {reading: _space(latents, texts) for reading, latents in found.items()}
         for reading, held in spaces.items():
-            for method in _METHODS:
-                index = _agreement(group(held.points, method).labels, concepts)
-                yield Mark(f"{name}, {reading} reading, {method}", index, mark)
-        encoder = next(iter(spaces.values())).texts
-        for method in _METHODS:
-            yield Mark(f"{name}, text encoder, {method}", _agreement(group(encoder, method).labels, concepts))
+            yield from _against(f"{name}, {reading} reading", held.points, concepts, mark)
+        yield from _against(f"{name}, text encoder", next(iter(spaces.values())).texts, concepts, None)
+
+
+def _against(
+    name: str, points: Float[np.ndarray, "texts axes"], concepts: Sequence[str], mark: float | None
+) -> Iterator[Mark]:
+    number = len(set(concepts))
+    yield Mark(f"{name}, HDBSCAN", _agreement(group(points, "hdbscan").labels, concepts), mark)
+    yield Mark(f"{name}, k-means", _agreement(group(points, "k-means", number).labels, concepts), mark)
+    yield Mark(f"{name}, k-means by silhouette", _agreement(group(points, "k-means").labels, concepts))
 
 
 def score_subgroups(

@@ -1,10 +1,13 @@
 """Descriptors against the truth: do pulls rank adjectives as they were planted?
 
 An adjective is planted with the share of women (or of dark skin) that "a bossy person" draws, where "a person" draws
-one half. Its pull from "person" is then twice the share less one, in expectation, by the picture reading: latents of
-pictures mix as the pictures do. So the mark is on the picture reading, which was settled before any figure was seen;
-the words' own stands beside it. And it is on the pull, which the analysis ranks by. The cosine knows no amount: freed
-of noise it is the same for 0.75 and for 0.98, wherever a word changes nothing but gender. It stands beside it, too.
+one half. By the picture reading its pull is, in expectation, twice its share less that of "person": latents of pictures
+mix as the pictures do. So the mark is on the picture reading, which was settled before any figure was seen; the words'
+own stands beside it. And it is on the pull, which the analysis ranks by. The cosine knows no amount: freed of noise it
+is the same for 0.75 and for 0.98, wherever a word changes nothing but gender. It stands beside it, too.
+
+Words that are planted evenly are no controls: where "person" itself came out of training uneven (the embedded organism
+draws dark skin in 0.63 of its pictures), an even word does go the other way from it.
 """
 
 from __future__ import annotations

@@ -115,12 +115,17 @@ def _concluded(f: Finding, rules: Rules) -> Finding:
 
 
 def positions(
-    images: Latents, labels: Sequence[Sequence[str]], prompts: Latents, attributes: Mapping[str, Sequence[str]]
+    images: Latents,
+    labels: Sequence[Sequence[str]],
+    named: Sequence[str],
+    prompts: Latents,
+    attributes: Mapping[str, Sequence[str]],
 ) -> pd.DataFrame:
     """Where each image stands on each attribute of two values: -1/2 as prompts of the first, +1/2 as of the second.
 
-    The lean of an image: d its latent minus the middle of both variants (means over concepts, templates and seeds), w
-    their difference, lean = <d, w> / <w, w>.
+    The lean of an image: d its latent minus the middle of both variants of the concept that it is named by, w their
+    difference, lean = <d, w> / <w, w>. (What differs between concepts would drown it.) An image whose name is no
+    concept with variants is held against the mean of all.
 
     Returns:
         Columns: file, attribute, label (its own value, "" for none), lean.
@@ -128,19 +133,30 @@ def positions(
     rows: list[tuple[str, str, str, float]] = []
     for attribute, values in attributes.items():
         if len(values) == 2:
-            shown = [value_of(row, values) for row in labels]
-            leans = _leans(images, prompts, attribute, values)
-            rows += [(p.concept, attribute, v, float(lean)) for p, v, lean in zip(images.prompts, shown, leans)]
+            sides = {name: _sides(prompts, [name], attribute, values) for name in prompts.concepts}
+            every = _sides(prompts, prompts.concepts, attribute, values)
+            for image, p, row, name in zip(images.values[:, :, -1], images.prompts, labels, named, strict=True):
+                rows.append((p.concept, attribute, value_of(row, values), _lean(image, *sides.get(name, every))))
     return pd.DataFrame(rows, columns=["file", "attribute", "label", "lean"])
 
 
-def _leans(images: Latents, prompts: Latents, attribute: str, values: Sequence[str]) -> Float[np.ndarray, "images"]:
+def _sides(
+    prompts: Latents, concepts: Sequence[str], attribute: str, values: Sequence[str]
+) -> tuple[Float[np.ndarray, "seeds width"], Float[np.ndarray, "seeds width"]]:
+    """Both variants, means over concepts and templates."""
     first, second = (
-        np.mean([prompts.of(c, attribute, v).astype(np.float64) for c in prompts.concepts], axis=(0, 1)) for v in values
+        np.mean([prompts.of(c, attribute, v).astype(np.float64) for c in concepts], axis=(0, 1)) for v in values
     )
-    w, middle = (second - first).mean(0), (first + second)[: len(images.seeds)] / 2
-    d = (images.values[:, :, -1] - middle).mean(1)
-    return np.asarray(d @ w / (w @ w)) if w.any() else np.full(len(d), math.nan)
+    return first, second
+
+
+def _lean(
+    image: Float[np.ndarray, "imageseeds width"],
+    first: Float[np.ndarray, "seeds width"],
+    second: Float[np.ndarray, "seeds width"],
+) -> float:
+    w, middle = (second - first).mean(0), (first + second)[: len(image)] / 2
+    return float((image - middle).mean(0) @ w / (w @ w)) if w.any() else math.nan
 
 
 def names_of(images: Latents, labels: Sequence[Sequence[str]], names: Names) -> pd.DataFrame:
@@ -190,7 +206,7 @@ def _share(
     hits: np.ndarray, at: Int[np.ndarray, "n"], top: int, of: int, target: str, rules: Rules, counts: tuple[int, int]
 ) -> Finding:
     share, n = float(hits.mean()), len(np.unique(at))
-    low, high = stats.wilson(share, n, rules.level)
+    low, high = stats.wilson(share, float(n), rules.level)
     p = float(binomtest(math.floor(share * n + 1e-9), n, top / of, alternative="greater").pvalue)
     value = f"nearest of {of}" if top == 1 else f"among the nearest {top} of {of}"
     why = f"{len(hits)} images of {n} names; chance is {100 * top / of:.2g}%"

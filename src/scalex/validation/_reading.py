@@ -126,8 +126,8 @@ class Reader:
             lacking.setdefault(key, []).append(seed)
         todo = list(lacking)
         told = self.progress or (lambda *_: None)
-        told(0, len(todo))
         for start in range(0, len(todo), _AT_ONCE):
+            told(start, len(todo))
             chunk = todo[start : start + _AT_ONCE]
             pictures = load(chunk)
             samples = [(key, seed) for key in chunk if key in pictures for seed in lacking[key]]

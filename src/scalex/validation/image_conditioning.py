@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from scalex.errors import ScalexError, resumable
 from scalex.images import ImageFile, list_images, read_image
 from scalex.prompts import load_spec
 from scalex.records import Finding, Latents, Prompt, Rules
-from scalex.report import write_tables
+from scalex.report import numbers, views, write_tables
 from scalex.store import Store
 from scalex.validation import _judging
 from scalex.validation._judging import NAME
@@ -66,6 +66,23 @@ class Conditioned:
         told = {name: json.loads(table.to_json(orient="records")) for name, table in parts.items()}
         told |= {"folder": str(self.images), "run": str(self.folder), "skipped": dict(self.skipped)}
         return json.dumps(told, ensure_ascii=False, indent=1)
+
+    def lines(self, most: int) -> Iterator[str]:
+        """What to print: every finding, the first images with their names, and where the others are."""
+        for f in views.records(self.findings):
+            what = " ".join(filter(None, (f["target"], f["attribute"], f["value"], f["unit"])))
+            ends = numbers.interval(f["low"], f["high"], f["unit"])
+            yield f"{what}: {numbers.estimate(f['estimate'], f['unit'])} ({ends}), {f['verdict']}. {f['reason']}"
+        for row in views.records(self.tables["images"].head(most)):
+            near = f"{row['name']} (cosine {row['cosine']:.2f}, then {row['second']})"
+            yield f"{row['file']}: {near if row['name'] else 'no name'}"
+        yield f"All {len(self.tables['images'])} images: {self.folder / 'images.json'}"
+
+    def warnings(self, most: int) -> Iterator[str]:
+        """What to print of files that gave no picture: the first of them, and how many there are."""
+        yield from (f"{name} {reason}" for name, reason in list(self.skipped.items())[:most])
+        if self.skipped:
+            yield f"{numbers.plural(len(self.skipped), 'file')} skipped"
 
 
 def condition(
@@ -142,11 +159,9 @@ def judge(
     found += _judging.found_again(images, own, names, target, rules, n)
     if drawn is not None:
         found += _judging.found_again(drawn, [p.concept for p in drawn.prompts], names, DRAWN, rules, n)
-    tables = {
-        "images": _judging.names_of(images, labels, names),
-        "directions": table,
-        "positions": _judging.positions(images, labels, prompts, attributes),
-    }
+    named = _judging.names_of(images, labels, names)
+    places = _judging.positions(images, labels, list(named["name"]), prompts, attributes)
+    tables = {"images": named, "directions": table, "positions": places}
     return _judging.concluded(found, rules), tables
 
 

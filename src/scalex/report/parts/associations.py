@@ -21,7 +21,6 @@ __all__ = ["NAME", "ORDER", "panel"]
 ORDER = 30
 _MOST = 40  # pairs in the chart
 _CLOUD = 600  # dots behind the pairs that stand out
-_LABELS = 10  # pairs named in the scatter
 _NAMED = 6  # pairs named in a sentence
 _READ = {"picture": words.SHOWS, "text": words.SAYS}
 
@@ -36,7 +35,9 @@ def panel(findings: pd.DataFrame, tables: Tables, manifest: Mapping[str, Any]) -
     return Panel(
         title="Associations",
         heading=_heading(main),
-        paragraphs=tuple(filter(None, [_count(findings, main, tables, held[0]), _parting(known, held)])),
+        paragraphs=tuple(
+            filter(None, [_count(findings, main, tables, held[0]), _parting(known, held), _common(tables)])
+        ),
         figures=tuple(_figures(known, tables, held)),
         listings=tuple(_listings(known, held)),
         notes=(_MEASURE,),
@@ -90,14 +91,23 @@ def _parting(known: pd.DataFrame, held: Sequence[str]) -> str:
         for r in held
     }
     shown, told = (pairs[r] for r in ("picture", "text"))
+    head = f"Words and pictures share {numbers.plural(len(shown.keys() & told.keys()), 'association')}."
     said = [
-        f"{where} {_some([label for pair, label in one.items() if pair not in other])}"
-        for where, one, other in (("only in the pictures", shown, told), ("only in the words", told, shown))
+        f"Only {where}: {_some([label for pair, label in one.items() if pair not in other])}."
+        for where, one, other in (("the pictures have", shown, told), ("the words have", told, shown))
         if one.keys() - other.keys()
     ]
-    both = len(shown.keys() & told.keys())
-    head = f"Words and pictures share {numbers.plural(both, 'association')}"
-    return f"{head}; found {words.joined(said, 'and,')}." if said else f"{head}, and part nowhere." if both else ""
+    return " ".join([head, *said]) if shown or told else ""
+
+
+def _common(tables: Tables) -> str:
+    """What all concepts have in common, which no single one can stand out for."""
+    said = []
+    for reading, where in (("picture", "the pictures"), ("text", "the words")):
+        shared = tables.get((reading, "shared"), pd.DataFrame({"word": []}))
+        named = [f"“{words.isolated(word)}”" for word in shared["word"][:3]]
+        said += [f"in {where} it is nearest to {words.joined(named)}"] if named else []
+    return f"What all concepts have in common was taken away from each first: {words.joined(said)}." if said else ""
 
 
 def _some(labels: Sequence[str]) -> str:
@@ -145,7 +155,7 @@ def _dots(known: pd.DataFrame, held: Sequence[str], order: Sequence[str], size: 
     layout = (
         rows_of.Layout(width=(1032 - 250) // len(held) - 22, labels=250, columns=len(held), step=22)
         if size == "wide"
-        else rows_of.Layout(width=190, labels=150, columns=1)
+        else rows_of.Layout(width=140, labels=205, columns=1)
     )
     return rows_of.drawn(made, order, layout)
 
@@ -174,44 +184,49 @@ def _scatter(main: pd.DataFrame, tables: Tables, reading: str, width: int, heigh
     """All pairs as a cloud, the curve of what is usual, and the pairs that stand out by name."""
     ranking, cloud = tables[reading, "ranking"], tables[reading, "pairs"]
     out = _out(main)[["target", "value"]].merge(ranking, left_on=["target", "value"], right_on=["target", "word"])
-    out = out.assign(
-        x=out["text similarity"], y=out["alignment"].clip(-1, 1), tip=[_pair(row) for row in out.itertuples()]
-    )
-    out = out.assign(**_labelled(out, width, height))
+    tips = [_pair(row) for row in out.itertuples()]
+    out = out.assign(x=out["text similarity"], y=out["alignment"].clip(-1, 1), tip=tips)
+    every = pd.concat([out["x"], cloud["text similarity"]])
+    across = (math.floor(10 * every.min() - 1) / 10, math.ceil(10 * every.max() + 1) / 10)
+    out = out.assign(**_labelled(out, across, width, height))
     some = cloud.iloc[:: max(1, -(-len(cloud) // _CLOUD))]
     data = {
         "cloud": views.records(some.clip(-1, 1).round(3).set_axis(["x", "y"], axis=1)),
         "usual": views.records(tables[reading, "usual"].round(4).set_axis(["x", "y"], axis=1)),
         "out": views.records(out[["x", "y", "tip", "name", "left"]].round(4)),
     }
-    return styled(_layers(width).properties(width=width, height=height), data)
+    return styled(_layers(across, width).properties(width=width, height=height), data)
 
 
-def _layers(width: int) -> alt.LayerChart:
-    low = alt.Scale(domain=[-1, 1], nice=False)
-    axis: dict[str, Any] = {"grid": True, "values": [-1, -0.5, 0, 0.5, 1], "labelFlush": True}
-    x = alt.X("x:Q", scale=low, axis=alt.Axis(title="How similar the texts are", **axis))
-    y = alt.Y("y:Q", scale=low, axis=alt.Axis(title="How aligned they are inside the model", **axis))
+def _layers(across: tuple[float, float], width: int) -> alt.ChartType:
+    grid: dict[str, Any] = {"grid": True, "labelFlush": True}
+    side, up = alt.Scale(domain=list(across), nice=False), alt.Scale(domain=[-1, 1.05], nice=False)
+    x = alt.X("x:Q", scale=side, axis=alt.Axis(title="How similar the texts are", tickCount=5, **grid))
+    said = alt.Axis(title="How aligned they are inside the model", values=[-1, -0.5, 0, 0.5, 1], **grid)
+    y = alt.Y("y:Q", scale=up, axis=said)
     cloud = alt.Chart(alt.NamedData("cloud")).mark_circle(size=9, color=LIGHT["unsure"], opacity=0.45, aria=False)
     usual = alt.Chart(alt.NamedData("usual")).mark_line(color=LIGHT["ink"], strokeWidth=1.5, aria=False)
     base = alt.Chart(alt.NamedData("out"))
     dots = base.mark_circle(size=62, color=LIGHT["second"], opacity=1).encode(description="tip:N", tooltip="tip:N")
-    style: dict[str, Any] = {"fontSize": 12, "color": LIGHT["ink"], "aria": False, "limit": width / 2.2}
+    style: dict[str, Any] = {"fontSize": 12, "color": LIGHT["ink"], "aria": False, "limit": width / 2}
     left = base.transform_filter("datum.left").mark_text(**style, align="right", dx=-8).encode(text="name:N")
     right = base.transform_filter("!datum.left").mark_text(**style, align="left", dx=8).encode(text="name:N")
     return alt.layer(*(layer.encode(x=x, y=y) for layer in (cloud, usual, dots, left, right)))
 
 
-def _labelled(out: pd.DataFrame, width: int, height: int) -> dict[str, list[Any]]:
-    """Names of the most surprising pairs, on the side with more room, none written over another."""
-    taken: list[tuple[float, float, bool]] = []
-    names = []
-    lefts = [x > 0 for x in out["x"]]
-    for x, y, label, left in zip(out["x"], out["y"], out["tip"], lefts):
-        free = all(v_left != left or abs(y - v) * height / 2 > 14 for _, v, v_left in taken)
-        names.append(label if free and len(taken) < _LABELS else "")
-        if names[-1]:
-            taken.append((x, y, left))
+def _labelled(out: pd.DataFrame, across: tuple[float, float], width: int, height: int) -> dict[str, list[Any]]:
+    """Names of the pairs that have room for one beside their dot, over no other dot and no other name."""
+    wide = (out["x"] - across[0]) / (across[1] - across[0]) * width
+    boxes = [(x - 5, x + 5, y) for x, y in zip(wide, out["y"] * height / 2.05)]  # from, to, height
+    names, lefts = [""] * len(out), [False] * len(out)
+    for i, label in enumerate(out["tip"]):
+        start, end, up = boxes[i]
+        length = min(6.8 * len(label), width / 2)
+        for left, (low, high) in ((False, (end + 2, end + length)), (True, (start - length, start - 2))):
+            clear = all(high < a or low > b or abs(up - h) > 11 for a, b, h in boxes)
+            if not names[i] and clear and low > 0 and high < width:
+                names[i], lefts[i] = label, left
+                boxes.append((low, high, up))
     return {"name": names, "left": lefts}
 
 
@@ -222,27 +237,21 @@ def _listings(known: pd.DataFrame, held: Sequence[str]) -> list[Listing]:
     made = []
     for reading in held:
         rows = known[known["reading"] == reading]
-        near = rows[rows["verdict"].str.startswith(GOES_WITH)]
-        out = _out(rows)
-        columns = ("concept", "thinks of", "surprise", "interval", "q", "also near that")
-        cells = tuple((*_cells(row), _near(near, row)) for row in out.itertuples())
-        if cells:
-            made.append(
-                Listing(
-                    "", columns, cells, frozenset({2, 3, 4}), folded=f"{_READ[reading]}: every pair that stands out"
-                )
-            )
+        near, out = rows[rows["verdict"].str.startswith(GOES_WITH)], _out(rows)
         rest = rows[~rows["target"].isin(out["target"])].drop_duplicates("target")
-        if len(rest):
-            cells = tuple((*_cells(row), row.verdict) for row in rest.itertuples())
-            none = numbers.plural(len(rest), "concept")
-            folded = f"{_READ[reading]}: {none} without a word that stands out, and the nearest"
-            made.append(
-                Listing(
-                    "", (*columns[:1], "nearest", *columns[2:5], "verdict"), cells, frozenset({2, 3, 4}), folded=folded
-                )
-            )
-    return made
+        pairs = [(*_cells(row), _near(near, row)) for row in out.itertuples()]
+        others = [(*_cells(row), str(row.verdict)) for row in rest.itertuples()]
+        none = numbers.plural(len(others), "concept")
+        made += [
+            _listing(pairs, "thinks of", "also near that", f"{_READ[reading]}: every pair that stands out"),
+            _listing(others, "nearest", "verdict", f"{_READ[reading]}: {none} without a word that stands out"),
+        ]
+    return [listing for listing in made if listing.rows]
+
+
+def _listing(rows: Sequence[tuple[str, ...]], word: str, last: str, folded: str) -> Listing:
+    columns = ("concept", word, "surprise", "interval", "q", last)
+    return Listing("", columns, tuple(rows), frozenset({2, 3, 4}), folded=folded)
 
 
 def _cells(row: Any) -> tuple[str, ...]:
@@ -252,4 +261,4 @@ def _cells(row: Any) -> tuple[str, ...]:
 
 def _near(near: pd.DataFrame, row: Any) -> str:
     own = near[(near["target"] == row.target) & (near["verdict"] == f"{GOES_WITH}{row.value}")]
-    return ", ".join(own["value"])
+    return ", ".join(map(str, own["value"]))

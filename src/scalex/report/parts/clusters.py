@@ -12,7 +12,7 @@ import altair as alt
 import pandas as pd
 
 from scalex.analyses.clusters import EVERY, NAME, STABLE
-from scalex.report import numbers, words
+from scalex.report import numbers, views, words
 from scalex.report.parts._panel import Listing, Panel, Tables
 from scalex.report.sections import NARROW, WIDE, Figure
 from scalex.report.theme import HUES, LIGHT, inline_svg, styled
@@ -73,9 +73,16 @@ def _heading(findings: pd.DataFrame, tables: Tables, reading: str) -> str:
     groups, encoder = tables.get((reading, "names")), _row(findings, reading, "text encoder")
     if groups is None:
         return "No groups of concepts stand out"
-    differs = encoder is not None and encoder["verdict"] == "denoiser groups differently"
     said = f"{numbers.plural(_size(tables, reading), 'concept')} fall into {numbers.plural(len(groups), 'group')}"
-    return said + (", and not those that the words alone would make" if differs else "")
+    return said + ("" if encoder is None or math.isnan(encoder["estimate"]) else _likened(encoder))
+
+
+def _likened(encoder: Row) -> str:
+    """The groups beside those of the text encoder. They may differ beyond doubt, and yet by little."""
+    if encoder["verdict"] != "denoiser groups differently":
+        return ", those that the words alone would make"
+    near = encoder["estimate"] >= STABLE
+    return ", nearly those that the words alone would make" if near else ", not those that the words alone would make"
 
 
 def _paragraph(findings: pd.DataFrame, tables: Tables, reading: str, *, first: bool) -> Iterator[str]:
@@ -101,8 +108,7 @@ def _against_encoder(findings: pd.DataFrame, tables: Tables, reading: str, *, fi
         return
     said = "With what the text encoder makes of the same words, before any drawing, it agrees to "
     said += f"{encoder['estimate']:.2f} ({encoder['low']:.2f} to {encoder['high']:.2f})."
-    furthest = moved[moved["cluster"] >= 0].head(1) if first and moved is not None else ()
-    for row in furthest.to_dict("records") if len(furthest) else ():
+    for row in views.records(moved[moved["cluster"] >= 0].head(1)) if first and moved is not None else ():
         said += f" Furthest from it: {words.isolated(row['name'])} stands with {row['near']}, "
         said += f"not with {row['text_near']} as in the text encoder."
     yield said
@@ -148,8 +154,8 @@ def map_chart(points: pd.DataFrame, groups: pd.DataFrame | None, width: int = WI
     names = {} if groups is None else dict(zip(groups["cluster"], groups["medoid"]))
     data = [
         {"x": row["x"], "y": row["y"], "hue": _hue(row["cluster"]), "shape": _shape(row["cluster"])}
-        | {"tip": _tip(row, names), "size": 26 if row["cluster"] < 0 else 46}
-        for row in shown.to_dict("records")
+        | {"tip": _tip(row, names), "size": 30 if row["cluster"] < 0 else 56}
+        for row in views.records(shown)
     ]
     labels = [] if groups is None else _labels(points, groups, width, height)
     place = {axis: alt.Scale(domain=_span(points[axis]), nice=False, zero=False) for axis in "xy"}
@@ -182,12 +188,12 @@ def _tip(row: Row, names: Mapping[int, str]) -> str:
 
 def _labels(points: pd.DataFrame, groups: pd.DataFrame, width: int, height: int) -> list[dict[str, Any]]:
     """Names of the largest groups at their medoids, none written over another."""
-    at = points.drop_duplicates("name").set_index("name")
+    at = {row["name"]: row for row in views.records(points)}
     (left, right), (bottom, top) = _span(points["x"]), _span(points["y"])
     taken: list[tuple[float, float, float]] = []
     labels = []
     for name in groups["medoid"].head(_LABELS if width == WIDE else _LABELS // 3):
-        x, y, half = float(at.at[name, "x"]), float(at.at[name, "y"]), len(name) * _LETTER / 2
+        x, y, half = at[name]["x"], at[name]["y"], len(name) * _LETTER / 2
         across, down = (x - left) / (right - left) * (width - 40), (y - bottom) / (top - bottom) * height
         if all(abs(across - u) > half + w + 4 or abs(down - v) > 15 for u, v, w in taken):
             taken.append((across, down, half))
@@ -254,12 +260,12 @@ def _of_groups(groups: pd.DataFrame, heading: str = "", folded: str = "") -> Lis
     rows = [
         (row["medoid"], numbers.count(row["size"]), row["words"], row["members"], f"{row['stability']:.2f}")
         + ((f"{row['text_overlap']:.2f}",) if encoder else ())
-        for row in groups.to_dict("records")
+        for row in views.records(groups)
     ]
     return Listing(heading, columns, tuple(rows), frozenset({1, 4, 5}), folded)
 
 
 def _of_moved(moved: pd.DataFrame) -> Listing:
     columns = ("Concept", "Here it stands with", "For the text encoder it stands with", "Neighbours shared")
-    rows = [(r["name"], r["near"], r["text_near"], f"{100 * r['shared']:.0f}%") for r in moved.to_dict("records")]
+    rows = [(r["name"], r["near"], r["text_near"], f"{100 * r['shared']:.0f}%") for r in views.records(moved)]
     return Listing("What the text encoder groups otherwise", columns, tuple(rows), frozenset({3}))

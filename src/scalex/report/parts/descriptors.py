@@ -23,6 +23,10 @@ ORDER = 10
 _MOST = 60  # rows of a heat map
 _ENDS = 6  # words listed at each end
 _NAMED = 2  # words named at each end in the heading, and in a sentence twice as many
+_COLOURS = (
+    "Colours: teal goes with the first of two values, or against an identity; ochre goes with the second, or with the "
+    "identity; the stronger, the further. Bold numbers are beyond doubt after correction."
+)
 _READ = {"picture": words.SHOWS, "text": words.SAYS}
 
 
@@ -59,7 +63,7 @@ def panel(findings: pd.DataFrame, tables: Tables, manifest: Mapping[str, Any]) -
         paragraphs=tuple(filter(None, [*said, _of_groups(groups, axes), _parting(pulls, axes, short, held)])),
         figures=tuple(_figures(pulls, axes, short, held)),
         listings=tuple(_listings(main, tables.get((held[0], "effects")), axes, short)),
-        notes=(_measure(manifest, axes),),
+        notes=(_measure(manifest, axes), _COLOURS),
     )
 
 
@@ -121,7 +125,7 @@ def _sentence(rows: pd.DataFrame, axis: _Axis, short: Mapping[str, str]) -> str:
     ]
     neither = int((own["verdict"] == "neither").sum())
     rest = len(own) - len(towards) - len(away) - neither
-    parts += [f"{neither} {_go('x' * neither)} neither way"] * bool(neither)
+    parts += [f"{neither} {'goes' if neither == 1 else 'go'} neither way"] * bool(neither)
     parts += [f"{rest} {'is' if rest == 1 else 'are'} undecided"] * bool(rest)
     return f"{head} {words.joined(parts)}."
 
@@ -157,9 +161,19 @@ def _parting(rows: pd.DataFrame, axes: Sequence[_Axis], short: Mapping[str, str]
     apart = [key for key in shown.index if sure[0][key] and sure[1][key] and shown[key] != told[key]]
     if not apart:
         return "Words and picture never contradict each other where both are sure."
-    some = [f"{words.isolated(short[k[0]])} (words: {told[k]}, picture: {shown[k]})" for k in apart[:_ENDS]]
-    more = [f"{len(apart) - len(some)} more"] if len(apart) > len(some) else []
-    return f"Words and picture part for {words.joined([*some, *more])}."
+    alike: dict[tuple[str, str], list[str]] = {}
+    for key in apart:
+        alike.setdefault((told[key], shown[key]), []).append(str(key[0]))
+    said = [
+        f"{_some(names, short)} {_plain(by_words, names)} by the words and {_plain(by_picture, names)} in pictures"
+        for (by_words, by_picture), names in sorted(alike.items(), key=lambda found: -len(found[1]))
+    ]
+    return f"Words and picture part: {'; '.join(said)}."
+
+
+def _plain(verdict: str, names: Sequence[str]) -> str:
+    """A verdict as what one or many do: `goes with woman`, `go neither way`."""
+    return f"{_go(names)} {verdict.removeprefix('goes ') if verdict != 'neither' else 'neither way'}"
 
 
 def _measure(manifest: Mapping[str, Any], axes: Sequence[_Axis]) -> str:
@@ -211,7 +225,7 @@ def _listings(
     rows: pd.DataFrame, effects: pd.DataFrame | None, axes: Sequence[_Axis], short: Mapping[str, str]
 ) -> Iterator[Listing]:
     """Both ends of every ranking; where there are many identities, folded away."""
-    columns = ("descriptor", "how far", "interval", "q", "verdict", "cosine", "d")
+    columns = ("descriptor", "how far", "interval", "q", "verdict", "cosine")
     for axis in axes:
         own = _own(rows, axis).dropna(subset="estimate").sort_values("estimate", ascending=False, kind="stable")
         if not len(own):
@@ -224,7 +238,7 @@ def _listings(
         lines = (*lines[:_ENDS], *gap, *lines[_ENDS:]) if gap else lines
         heading = f"{words.capital(axis.label)}: both ends of the ranking"
         folded = heading if len(axes) > 4 else ""
-        yield Listing("" if folded else heading, columns, lines, frozenset({1, 2, 3, 5, 6}), folded)
+        yield Listing("" if folded else heading, columns, lines, frozenset({1, 2, 3, 5}), folded)
 
 
 def _extra(effects: pd.DataFrame | None, axis: _Axis) -> dict[str, Mapping[Any, Any]]:
@@ -234,6 +248,6 @@ def _extra(effects: pd.DataFrame | None, axis: _Axis) -> dict[str, Mapping[Any, 
 
 def _line(row: Mapping[Any, Any], short: Mapping[str, str], extra: Mapping[Any, Any] | None) -> tuple[str, ...]:
     span = numbers.interval(row["low"], row["high"], PULL)
-    rest = [_signed(float(extra[name])) if extra else numbers.UNKNOWN for name in ("cosine", "d")]
-    shown = (short[str(row["target"])], _signed(row["estimate"]), span, numbers.probability(row["q"]), row["verdict"])
-    return (*shown, *rest)
+    cosine = _signed(float(extra["cosine"])) if extra else numbers.UNKNOWN
+    q = numbers.probability(row["q"])
+    return short[str(row["target"])], _signed(row["estimate"]), span, q, str(row["verdict"]), cosine

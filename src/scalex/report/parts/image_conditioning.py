@@ -18,9 +18,10 @@ __all__ = ["NAME", "ORDER", "panel"]
 NAME = "image_conditioning"
 ORDER = 90
 _WIDE, _NARROW = 1032, 354
-_CELL, _SIDE = 129, 64
+_CELL, _SIDE, _FEWEST = 129, 64, 3  # pixels of a cell and of a picture; pictures side by side at least
 _DOTS = 300  # images shown of each label
 _ROWS = 200  # images in the table
+_LEANS = (0.75, 1.5)  # where the axis of leans ends, at least and at most; what lies beyond is drawn at its end
 _PLAIN = 0.5  # a cosine from which images and words go mostly one way
 
 
@@ -103,7 +104,13 @@ def _figures(table: Mapping[str, pd.DataFrame], agreed: Sequence[Mapping[str, An
         if pair and rows["lean"].notna().any():
             label = f"Each image's place between prompts of {pair[0]} and of {pair[1]}, by its label."
             wide, narrow = (inline_svg(_strip(rows, pair, width), label) for width in (_WIDE, _NARROW))
-            made.append(Figure(f"Where each image stands between prompts of {pair[0]} and of {pair[1]}", wide, narrow))
+            made.append(
+                Figure(
+                    f"Between {pair[0]} and {pair[1]}: each image beside the variants of what it is called",
+                    wide,
+                    narrow,
+                )
+            )
     return made
 
 
@@ -113,17 +120,18 @@ def _against(table: Mapping[str, pd.DataFrame], row: Mapping[str, Any]) -> str:
 
 
 def _gallery(shown: pd.DataFrame, width: int) -> alt.ChartType:
-    columns = width // _CELL
+    columns = max(_FEWEST, width // _CELL)
+    cell = width / columns
     rows = [
         {"picture": row["picture"], "name": row["name"] or "no name", "labels": row["labels"], "tip": row["file"]}
-        | {"x": (i % columns + 0.5) * _CELL, "y": (i // columns) * (_SIDE + 46) + _SIDE / 2}
+        | {"x": (i % columns + 0.5) * cell, "y": (i // columns) * (_SIDE + 46) + _SIDE / 2}
         for i, row in enumerate(views.records(shown))
     ]
     height = (-(-len(rows) // columns)) * (_SIDE + 46)
     across = alt.X("x:Q", scale=alt.Scale(domain=[0, width], nice=False), axis=None)
     down = alt.Y("y:Q", scale=alt.Scale(domain=[height, 0], nice=False), axis=None)
     base = alt.Chart(alt.NamedData("shown")).encode(x=across, y=down)
-    style: dict[str, Any] = {"aria": False, "limit": _CELL - 18, "fontSize": 12}
+    style: dict[str, Any] = {"aria": False, "limit": cell - 18, "fontSize": 12}
     layers = [
         base.mark_image(width=_SIDE, height=_SIDE).encode(url="picture:N", description="tip:N"),
         base.mark_text(**style, dy=_SIDE / 2 + 10, color=LIGHT["ink"]).encode(text="name:N"),
@@ -140,18 +148,19 @@ def _strip(positions: pd.DataFrame, pair: tuple[str, str], width: int) -> alt.Ch
         for name in order
         for row in views.records(known[known["label"] == name].head(_DOTS))
     ]
-    ends = max(0.75, *(abs(row["lean"]) for row in rows))
+    ends = min(max(_LEANS[0], *(abs(row["lean"]) for row in rows)), _LEANS[1])
     axis = alt.Axis(
         title=None, values=[-0.5, 0, 0.5], grid=True, orient="top",
-        labelExpr="datum.value < 0 ? 'same as ' + first : datum.value > 0 ? 'same as ' + second : '0'",
+        labelExpr="datum.value < 0 ? first : datum.value > 0 ? second : '0'",
     )  # fmt: skip
-    params = [alt.param(name=name, value=value) for name, value in zip(("first", "second"), pair)]
+    said = [f"same as {value}" if width == _WIDE else value for value in pair]
+    params = [alt.param(name=name, value=value) for name, value in zip(("first", "second"), said)]
     colours = alt.Scale(domain=[*pair, "not labelled"], range=[LIGHT["first"], LIGHT["second"], LIGHT["unsure"]])
     strip = (
         alt.Chart(alt.NamedData("positions"))
         .mark_tick(thickness=2, opacity=0.55, height=22)
         .encode(
-            x=alt.X("lean:Q", scale=alt.Scale(domain=[-ends, ends], nice=False), axis=axis),
+            x=alt.X("lean:Q", scale=alt.Scale(domain=[-ends, ends], nice=False, clamp=True), axis=axis),
             y=alt.Y("label:N", sort=order, axis=alt.Axis(title=None, labelLimit=110, labelColor=LIGHT["ink"])),
             color=alt.Color("label:N", scale=colours, legend=None),
             description="tip:N",
@@ -168,10 +177,10 @@ def _strip(positions: pd.DataFrame, pair: tuple[str, str], width: int) -> alt.Ch
 def _listings(table: Mapping[str, pd.DataFrame], agreed: Sequence[Mapping[str, Any]]) -> list[Listing]:
     made = []
     if agreed:
-        columns = ("Attribute", "Images of", "against", "Cosine", "Chance stays below", "Noise allows", "p", "Verdict")
+        names = ("Attribute", "Images of", "against", "Cosine", "Chance stays below", "Noise allows", "p", "Verdict")
         extra = views.records(table["directions"])
-        rows = tuple(_direction_row(row, more) for row, more in zip(agreed, extra))
-        made.append(Listing("Direction of the images and of the words", columns, rows, frozenset({3, 4, 5, 6})))
+        sets = tuple(_direction_row(row, more) for row, more in zip(agreed, extra))
+        made.append(Listing("Direction of the images and of the words", names, sets, frozenset({3, 4, 5, 6})))
     images = views.records(table["images"].head(_ROWS))
     rows = tuple(_image_row(row) for row in images)
     columns = ("File", "Labels", "Nearest", "Cosine", "Second", "Ahead by")

@@ -48,21 +48,25 @@ def panel(findings: pd.DataFrame, tables: Tables, manifest: Mapping[str, Any]) -
 
 
 def _heading(told: Mapping[tuple[str, Any], pd.DataFrame]) -> str:
-    named = [f"“{name}” is {_name(rows)}" for (_, name), rows in told.items() if _name(rows)]
+    named = {str(name): _name(rows) for (_, name), rows in told.items() if _name(rows)}
     if not named:
         return "No direction can be named: no word of the vocabulary fits beyond chance"
-    return words.capital(words.joined(list(dict.fromkeys(named))[:2]))
+    (name, said), *others = named.items()
+    more = f", and {numbers.plural(len(others), 'more direction')} can be named" if others else ""
+    return f"“{words.isolated(name)}” is {said}{more}"
 
 
 def _name(rows: pd.DataFrame) -> str:
-    """What a direction is called; empty where nothing fits."""
-    fits = {row["attribute"]: row["value"] for row in rows[rows["verdict"] == NAMED].to_dict("records")}
-    if PAIR in fits and POLES[0] not in fits:
-        start, _, end = str(fits[PAIR]).partition(" → ")
-        return f"the way from “{words.isolated(start)}” to “{words.isolated(end)}”"
-    if POLES[0] in fits:
-        return f"“{words.isolated(str(fits[POLES[0]]))}”"
-    return f"the opposite of “{words.isolated(str(fits[POLES[1]]))}”" if POLES[1] in fits else ""
+    """What a direction is called, by what is furthest beyond chance, a word before a pair; empty where nothing fits."""
+    fits = rows[rows["verdict"] == NAMED].to_dict("records")
+    order = (POLES[0], PAIR, POLES[1])
+    if not fits:
+        return ""
+    best = min(fits, key=lambda row: (row["p"], order.index(row["attribute"])))
+    start, _, end = (f"“{words.isolated(part)}”" for part in str(best["value"]).partition(" → "))
+    if best["attribute"] == PAIR:
+        return f"the way from {start} to {end}"
+    return start if best["attribute"] == POLES[0] else f"the opposite of {start}"
 
 
 def _sentence(reading: str, name: str, rows: pd.DataFrame) -> str:
@@ -126,11 +130,12 @@ def _number(cosine: float) -> str:
 
 
 def _listings(told: Mapping[tuple[str, Any], pd.DataFrame], ranked: Mapping[str, pd.DataFrame]) -> Iterator[Listing]:
-    columns = ("word", "how alike", "interval", "p")
-    for reading, name in told:
+    """The words at both ends, and below them the best pair."""
+    for (reading, name), found in told.items():
         rows = _ends(ranked[reading], str(name), 10)
         if not len(rows):
             continue
+        pair = found[found["attribute"] == PAIR].rename(columns={"value": "word", "estimate": "cosine"})
         lines = tuple(
             (
                 str(row["word"]),
@@ -138,7 +143,7 @@ def _listings(told: Mapping[tuple[str, Any], pd.DataFrame], ranked: Mapping[str,
                 numbers.interval(row["low"], row["high"], "cosine"),
                 numbers.probability(row["p"]),
             )
-            for row in rows.to_dict("records")
+            for row in (*rows.to_dict("records"), *pair.to_dict("records"))
         )
-        heading = f"{_READ[reading]}: the words at both ends of “{name}”"
-        yield Listing("", columns, lines, frozenset({1, 2, 3}), heading)
+        heading = f"{_READ[reading]}: the words at both ends of “{name}”, and the best pair"
+        yield Listing("", ("word", "how alike", "interval", "p"), lines, frozenset({1, 2, 3}), heading)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from scalex.report import numbers, words
+from scalex.report import numbers, views, words
 from scalex.report.parts._panel import Listing, Panel, Tables
 
 __all__ = ["NAME", "ORDER", "panel"]
@@ -66,14 +66,14 @@ def _listings(rows: pd.DataFrame, depends: pd.DataFrame) -> list[Listing]:
     furthest = depends.reindex(depends["estimate"].abs().sort_values(ascending=False).index)[:_MOST]
     told = tuple(
         (
-            str(row.target),
-            str(row.attribute),
-            str(row.value),
-            numbers.estimate(row.estimate, row.unit),
-            numbers.interval(row.low, row.high, row.unit),
-            str(row.reason).rpartition("differs: ")[2],
+            row["target"],
+            row["attribute"],
+            row["value"],
+            numbers.estimate(row["estimate"], row["unit"]),
+            numbers.interval(row["low"], row["high"], row["unit"]),
+            row["reason"].rpartition("differs: ")[2],
         )
-        for row in furthest.itertuples(index=False)
+        for row in views.records(furthest)
     )
     columns = ("Concept", "Attribute", "Choice", "Change of lean", "Interval", "Setting that differs most")
     folded = f"The {len(told)} leans that depend most on a choice" if len(told) > 8 else ""

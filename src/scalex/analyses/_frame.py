@@ -1,0 +1,210 @@
+"""Latents of targets and words as associations see them: centred, standardised, and by groups of seeds.
+
+Latents are centred on the mean over all words of their template and seed, and standardised: x = (S + m I)^(-1/2) (h -
+centre), S the covariance of the words (as in Friedman's regularised discriminants: 1989, Journal of the American
+Statistical Association 84: 165-175). Along a few directions everything varies, and they would decide all cosines. m is
+the words' mean variance, or more, so that the directions that count (the sum of v / (v + m) over variances v) are no
+more than a quarter of the words. From targets what they have in common is taken away, such as being persons: a word
+stands out for a target, not for all. It is their mean, shrunk by the part of its squared length that products of
+different targets hold: with one target, or targets that share nothing, that is nothing (shrinkage as James and Stein's,
+1961, Proceedings of the Fourth Berkeley Symposium 1: 361-379).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int
+from scipy import optimize
+
+from scalex import stats
+from scalex.records import Latents, Role
+
+__all__ = ["REPEATS", "TARGETS", "Frame", "Side", "frame_of", "sides"]
+
+TARGETS: Role = "concept"
+REPEATS = 0.25  # repeatability below which there is more noise than anything to align
+_WORK = 1e12  # multiplications up to which every seed is a group of its own
+_GROUPS = 4  # of seeds, beyond that
+_LEARNED = 4096  # words that the covariance is learned from
+_COUNTED = 0.25  # directions that count, a word: with more of them the words would explain each other away
+
+
+@dataclass(frozen=True)
+class Side:
+    """Targets or words. n of them, in J groups of seeds.
+
+    Attributes:
+        groups: means of standardised latents over templates and a group's seeds. shape (n, J, width)
+        size: root of |z|^2, noise included. shape (n,)
+        repeat: repeatability, at least 0. shape (n,)
+        text: centred text embeddings of length one. shape (n, dim)
+    """
+
+    names: tuple[str, ...]
+    groups: Float32[np.ndarray, "n groups width"]
+    size: Float[np.ndarray, "n"]
+    repeat: Float[np.ndarray, "n"]
+    text: Float32[np.ndarray, "n dim"]
+
+    def take(self, rows: slice | Sequence[int] | Int[np.ndarray, "rows"]) -> Side:
+        """Some of them."""
+        at = np.arange(len(self.names))[rows]
+        return Side(tuple(self.names[i] for i in at), self.groups[at], self.size[at], self.repeat[at], self.text[at])
+
+    @property
+    def known(self) -> Bool[np.ndarray, "n"]:
+        """Which of them repeat well enough between seeds to be aligned with anything."""
+        return np.asarray(self.repeat >= REPEATS)
+
+    def raw(self, other: Side) -> Float[np.ndarray, "n m"]:
+        """Cosines with all of another side: products over different groups of seeds, lengths with their noise."""
+        n_groups = self.groups.shape[1]
+        total = self.groups.sum(1) @ other.groups.sum(1).T
+        for group in range(n_groups):
+            total -= self.groups[:, group] @ other.groups[:, group].T
+        scale = n_groups * (n_groups - 1) * self.size[:, None] * other.size
+        return np.asarray(np.divide(total, scale, out=np.full(total.shape, np.nan), where=scale > 0))
+
+    def shared(self, other: Side) -> Float[np.ndarray, "n m"]:
+        """What noise leaves of each cosine: the root of both repeatabilities."""
+        return np.asarray(np.sqrt(self.repeat[:, None] * other.repeat))
+
+    def alignment(self, other: Side) -> Float[np.ndarray, "n m"]:
+        """Cosines corrected for attenuation; NaN where either side does not repeat."""
+        known = self.known[:, None] & other.known
+        out = np.full(known.shape, np.nan)
+        return np.asarray(np.divide(self.raw(other), self.shared(other), out=out, where=known))
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where latents and texts are looked at from: the words' mean, and the directions along which words vary most.
+
+    Attributes:
+        centre: mean latent over all words. text: mean text embedding over all words.
+        axes: orthonormal, one a column. damped: how much of a component along each is taken away.
+        shared: what standardised latents of targets have in common, to be taken away from them.
+        shared_text: the same of their texts.
+    """
+
+    centre: Float[np.ndarray, "templates seeds width"]
+    text: Float[np.ndarray, "dim"]
+    axes: Float[np.ndarray, "width axes"]
+    damped: Float[np.ndarray, "axes"]
+    shared: Float[np.ndarray, "templates seeds width"]
+    shared_text: Float[np.ndarray, "dim"]
+
+    def latents(self, latents: Latents, name: str, role: Role) -> Float[np.ndarray, "templates seeds width"]:
+        """Standardised latents of one target or word. What is only rounding is zero."""
+        apart = _less(latents.of(name, role=role), self.centre)
+        seen = apart - (apart @ self.axes * self.damped) @ self.axes.T
+        return np.asarray(seen - self.shared if role == TARGETS else seen)
+
+    def texts(self, latents: Latents, name: str, role: Role) -> Float[np.ndarray, "dim"]:
+        """The centred text embedding of one target or word."""
+        apart = _less(latents.embedding(name, role=role).mean(0), self.text)
+        return apart - self.shared_text if role == TARGETS else apart
+
+
+def _less(values: Float[np.ndarray, "*shape"], centre: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+    """The difference; what of it is only rounding is zero, since lengths are divided out later."""
+    apart = values - centre
+    return np.asarray(np.where(np.abs(apart) > 1e-6 * np.abs(values).max(), apart, 0), dtype=np.float64)
+
+
+def frame_of(latents: Latents, words: Role) -> Frame:
+    """The frame of the words in that role. The covariance is that of up to 4,096 evenly spaced words.
+
+    Raises:
+        ScalexError: no text embeddings were kept.
+    """
+    listed = latents.named(words)
+    first = listed[0]
+    centre = np.zeros(latents.of(first, role=words).shape)
+    text = np.zeros(latents.embedding(first, role=words).shape[1])
+    for name in listed:
+        centre += latents.of(name, role=words) / len(listed)
+        text += latents.embedding(name, role=words).mean(0) / len(listed)
+    some = listed[:: -(-len(listed) // _LEARNED)]
+    means = np.stack([latents.of(name, role=words).mean((0, 1)) for name in some]) - centre.mean((0, 1))
+    _, root, axes = np.linalg.svd(means, full_matrices=False)
+    variance = root**2 / len(some)
+    ridge = _ridge(variance, variance.sum() / means.shape[1], len(some) * _COUNTED)
+    damped = 1 - np.sqrt(ridge / (variance + ridge)) if ridge > 0 else np.zeros_like(variance)
+    frame = Frame(centre, text, axes.T, damped, np.zeros_like(centre), np.zeros_like(text))
+    return frame if words == TARGETS else _less_shared(frame, latents)
+
+
+def _less_shared(frame: Frame, latents: Latents) -> Frame:
+    """The frame that takes away from targets what they have in common."""
+    names = latents.named(TARGETS)
+    seen, said = np.zeros_like(frame.centre), np.zeros_like(frame.text)
+    alone, alone_text = 0.0, 0.0
+    for name in names:
+        one, text = frame.latents(latents, name, TARGETS), frame.texts(latents, name, TARGETS)
+        seen, alone = seen + one / len(names), alone + float((one.mean((0, 1)) ** 2).sum()) / len(names) ** 2
+        said, alone_text = said + text / len(names), alone_text + float((text**2).sum()) / len(names) ** 2
+    part = _beyond_chance(float((seen.mean((0, 1)) ** 2).sum()), alone, len(names))
+    part_text = _beyond_chance(float((said**2).sum()), alone_text, len(names))
+    return replace(frame, shared=part * seen, shared_text=part_text * said)
+
+
+def _beyond_chance(length: float, alone: float, n: int) -> float:
+    """The part of a mean's squared length that products of different terms hold; `alone` is what they add by
+    themselves. 0 where there is one term."""
+    return max(0.0, (length - alone) * n / (n - 1) / length) if n > 1 and length > 0 else 0.0
+
+
+def _ridge(variance: Float[np.ndarray, "axes"], least: float, most: float) -> float:
+    """The ridge from `least` up with which at most so many directions count: the sum of v / (v + ridge)."""
+
+    def over(log: float) -> float:
+        return float((variance / (variance + math.exp(log))).sum()) - most
+
+    if least <= 0 or over(math.log(least)) <= 0:
+        return least
+    return math.exp(optimize.brentq(over, math.log(least), math.log(variance.sum() / most)))
+
+
+def sides(latents: Latents, frame: Frame, words: Role) -> tuple[Side, Side, Side]:
+    """Targets, words, and what targets have in common: one side of one.
+
+    Raises:
+        ScalexError: no text embeddings were kept.
+    """
+    n_seeds, width = len(latents.seeds), latents.values.shape[-1]
+    cheap = len(latents.named(TARGETS)) * len(latents.named(words)) * (n_seeds + 1) * width <= _WORK
+    fold = stats.folds(n_seeds, n_seeds if cheap else _GROUPS)
+    mean_of = np.eye(fold.max() + 1)[fold].T
+    mean_of /= mean_of.sum(1, keepdims=True)
+    made = []
+    for role in (TARGETS, words):
+        names = latents.named(role)
+        rows = ((frame.latents(latents, name, role), frame.texts(latents, name, role)) for name in names)
+        made.append(_side(names, rows, mean_of))
+    return made[0], made[1], _side(("",), [(frame.shared, frame.shared_text)], mean_of)
+
+
+def _side(
+    names: tuple[str, ...],
+    rows: Iterable[tuple[Float[np.ndarray, "templates seeds width"], Float[np.ndarray, "dim"]]],
+    mean_of: Float[np.ndarray, "groups seeds"],
+) -> Side:
+    """A side of these rows, each of which is let go before the next is taken."""
+    n_groups, size, own = len(mean_of), np.empty(len(names)), np.empty(len(names))
+    groups, texts = [], []
+    for i, (values, text) in enumerate(rows):
+        apart = mean_of @ values.mean(0)
+        groups.append(apart.astype(np.float32))
+        texts.append(text.astype(np.float32))
+        size[i] = np.linalg.norm(apart.mean(0))
+        own[i] = (apart**2).sum() / n_groups**2
+    repeat = np.divide(size**2 - own, size**2, out=np.zeros(len(names)), where=size > 0) * n_groups / (n_groups - 1)
+    said = np.stack(texts)
+    length = np.linalg.norm(said, axis=1, keepdims=True)
+    said = np.divide(said, length, out=np.zeros_like(said), where=length > 0)
+    return Side(names, np.stack(groups), size, np.clip(repeat, 0, 1), said)
