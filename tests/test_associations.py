@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import tracemalloc
 from collections.abc import Mapping, Sequence
@@ -172,6 +173,20 @@ def test_alignment_is_freed_of_noise() -> None:
     assert np.mean(freed) == pytest.approx(0.8, abs=0.08)
 
 
+def test_noise_that_two_prompts_share_does_not_align_them() -> None:
+    means, texts = unrelated(200, 24)
+    aligned = []
+    for seed in range(10):
+        latents = made(means, texts, ["Monday"], noise=6.0, seed=seed)
+        values = latents.values.copy()
+        values[2:4] += values[:2] - means["Monday"][None, None, None]  # "thing 0" has the noise of "Monday", too
+        targets, words, _ = frames.sides(latents, frames.frame_of(latents, "word"), "word")
+        same = replace(latents, values=values)
+        target, word, _ = frames.sides(same, frames.frame_of(same, "word"), "word")
+        aligned.append(target.raw(word)[0, 0] - targets.raw(words)[0, 0])
+    assert abs(np.mean(aligned)) < 0.1
+
+
 def test_the_uncertainty_of_a_surprise_is_what_other_seeds_show() -> None:
     rng = np.random.default_rng(5)
     t, w = (3 * rng.normal(size=32) for _ in range(2))
@@ -322,10 +337,13 @@ def test_seeds_that_are_all_the_same_leave_it_undecided() -> None:
     assert rows[0].reason.startswith("the latents do not vary between seeds")
 
 
-def test_a_million_reported_is_not_what_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_is_reported_than_the_strongest(monkeypatch: pytest.MonkeyPatch) -> None:
+    means, texts = unrelated(200)
+    means["Monday"] = 3 * means["thing 0"] + 3 * means["thing 2"] + means["Monday"]
+    latents = made(means, texts, ["Monday"])
+    assert {"thing 0", "thing 2"} <= {f.value for f in found(latents)}
     monkeypatch.setattr(associations, "_ALL", 1)
-    rows = found(associations.planted(np.random.default_rng(0)).latents["picture"])
-    assert len(rows) == 10  # the best word of each target
+    assert len(found(latents)) == 1
 
 
 # ---------------------------------------------------------------------------------------------------- report
@@ -347,8 +365,8 @@ def test_the_panel_says_it_in_words(outcome: tuple[pd.DataFrame, dict[str, pd.Da
     findings, tables = outcome
     shown = part.panel(findings, own(tables), {})
     assert shown is not None
-    assert shown.heading == "Asked for “Friday”, it thinks of “thing 7”; asked for “Monday”, of “thing 3”"
-    assert shown.paragraphs[0].startswith("What the picture shows: 2 of 10 concepts bring a word to mind, of 60 that")
+    assert shown.heading == "Pictures of “Friday” come near “thing 7”; of “Monday”, near “thing 3”"
+    assert shown.paragraphs[0].startswith("What the picture shows: 2 of 10 concepts come near a word, of 60 that")
     assert "All 600 pairs were tested" in shown.paragraphs[0]
     assert shown.paragraphs[1] == (
         "Words and pictures share 0 associations. Only the pictures have: Friday → thing 7 and Monday → thing 3."
@@ -373,7 +391,7 @@ def test_the_panel_does_not_claim_what_does_not_stand_out(
 def test_the_page_is_headed_by_it(outcome: tuple[pd.DataFrame, dict[str, pd.DataFrame]], tmp_path: Path) -> None:
     findings, tables = outcome
     page = render(findings, {"model": "m"}, {}, tmp_path / "r.html", tables).read_text(encoding="utf-8")
-    assert "<h1>Asked for “Friday”, it thinks of “thing 7”" in page
+    assert "<h1>Pictures of “Friday” come near “thing 7”" in page
     assert "no findings" not in page
 
 
@@ -428,6 +446,7 @@ def test_one_command_discovers(tmp_path: Path) -> None:
     assert set(found_["analysis"]) == {"associations"}
     assert set(found_["target"]) == {"Monday"}
     assert (tmp_path / "report.html").is_file()
+    assert json.loads((tmp_path / "manifest.json").read_text())["n_prompts"] == 26  # nothing but concept and words
 
 
 def test_a_vocabulary_that_is_not_there_is_one_line() -> None:

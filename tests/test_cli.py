@@ -98,14 +98,14 @@ def test_a_run_is_analysed_and_reported_again_without_the_model(audited: dict[st
 def test_a_dry_run_says_what_it_would_take_and_writes_nothing(scalex: Run) -> None:
     done = scalex("audit", "--spec", "spec.yaml", "--out", "dry", "--dry-run", "--json")
     ahead = json.loads(done.stdout)
-    assert ahead["samples"] == 2 * 3 * 6
+    assert ahead["samples"] == 2 * 5 * 6, "neutral, and both values in both wordings"
     assert min(ahead["flops"], ahead["bytes"], ahead["seconds"]) > 0
     assert scalex("report", "dry").returncode == 2
 
 
 def test_a_dry_run_counts_what_is_still_missing(audited: dict[str, object], scalex: Run) -> None:
     done = scalex("audit", "--spec", "spec.yaml", "--out", "run", "--seeds", "7", "--dry-run", "--json")
-    assert json.loads(done.stdout)["samples"] == 2 * 3
+    assert json.loads(done.stdout)["samples"] == 2 * 5
 
 
 def test_every_command_prints_json(scalex: Run) -> None:
@@ -118,7 +118,7 @@ def test_every_command_prints_json(scalex: Run) -> None:
 
 def test_the_store_is_listed_verified_and_cleaned(audited: dict[str, object], scalex: Run) -> None:
     held = json.loads(scalex("store", "ls", "run/store", "--json").stdout)
-    assert sorted((row["reading"], row["rows"]) for row in held) == [("picture", 36), ("text", 36)]
+    assert sorted((row["reading"], row["rows"]) for row in held) == [("picture", 60), ("text", 60)]
     checked = scalex("store", "verify", "run/store", "--json")
     assert checked.returncode == 0
     assert all(row["ok"] for row in json.loads(checked.stdout))

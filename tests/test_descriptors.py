@@ -497,3 +497,22 @@ def test_marks_are_of_the_pull_by_the_picture() -> None:
     lost = table.assign(pull=table["pull"].where(table["target"] != "bossy person"))
     [worse] = [m for m in marks(frame, {"picture": lost}, people) if m.name == mark.name]
     assert not worse.ok
+
+
+def test_what_changes_much_more_than_the_identity_is_not_compared() -> None:
+    """A role whose pictures are of another kind has no pull, whatever falls along the direction of the identity."""
+    case = descriptors.planted(np.random.default_rng(0))
+    x = case.latents["picture"]
+    gap = (
+        x.of("person", "gender", "woman", role="reference") - x.of("person", "gender", "man", role="reference")
+    ).mean((0, 1))
+    other = np.random.default_rng(1).normal(size=gap.shape)
+    other *= 5 * np.linalg.norm(gap) / np.linalg.norm(other)
+    moved = np.array([(p.role, p.concept) == ("concept", "calm") for p in x.prompts])
+    far = replace(x, values=x.values + np.where(moved[:, None, None, None], other, 0).astype(np.float32))
+    rows = analyses.run(["descriptors"], {"picture": far}, case.attributes, Rules(resamples=200, permutations=199))
+    told = {f.target: f for f in rows if f.value == "woman" and f.unit == "pull"}
+    assert told["calm"].verdict == "not comparable"
+    assert "times as much as the identity does (at most 3)" in told["calm"].reason
+    assert math.isnan(told["calm"].estimate)
+    assert told["bossy"].verdict == "goes with woman"

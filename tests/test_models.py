@@ -270,7 +270,7 @@ def test_loras_that_are_refused(folder: Path, tmp_path: Path, monkeypatch: pytes
         lora=str(tmp_path / "foreign.safetensors"),
     )
     monkeypatch.setitem(sys.modules, "peft", None)
-    refused("needs the package peft. Install it: pip install 'scalex-diffusion\\[lora\\]'", folder, lora=str(big))
+    refused("needs the package peft. Install it: pip install 'peft>=0.15'", folder, lora=str(big))
 
 
 # ------------------------------------------------------------------------------------------------------ the families

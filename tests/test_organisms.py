@@ -37,6 +37,7 @@ from scalex.organisms.readout import Readout, load_truth
 from scalex.organisms.spec import OrganismSpec, load_organism_spec
 from scalex.organisms.training import CONSISTENCY, train_organism
 from scalex.records import Latents
+from scalex.truth import _people
 
 SHIPPED = Path(pictures.__file__).parent / "emoji.yaml"
 
@@ -417,7 +418,7 @@ def test_single_pictures_are_listed_by_template_and_then_by_seed(
 ) -> None:
     painter.rule = _known
     told: list[tuple[int, int]] = []
-    shown = truth._shown(job, readout, tmp_path, lambda *of: told.append(of))
+    shown = _people._shown(job, readout, tmp_path, lambda *of: told.append(of))
     assert painter.drawn[31:33] == [("a photo of a pilot", 31), ("a picture of a pilot", 0)]
     assert shown.concept.tolist() == [c for c in ("pilot", "teacher", "bossy person") for _ in range(64)]
     genders, tones = [0] * 5 + [1] * 27 + [1] * 32, ([0, 2, 1] * 11)[:32] * 2
@@ -429,7 +430,7 @@ def test_single_pictures_are_listed_by_template_and_then_by_seed(
     assert teacher.gender.tolist() == [-1, *genders[1:32], -1, *genders[33:]]
     assert teacher.tone.tolist() == [-1, *tones[1:32], -1, *tones[33:]]
     assert told[-1] == (192, 192)
-    pd.testing.assert_frame_equal(truth._shown(job, readout, tmp_path), shown)
+    pd.testing.assert_frame_equal(_people._shown(job, readout, tmp_path), shown)
     assert len(painter.drawn) == 192, "they are drawn once"
 
 
@@ -457,7 +458,7 @@ def test_the_reading_of_single_pictures_is_compared_with_what_they_show(
 
     painter.rule = _known
     latents = _latents_of(job, misread, np.random.default_rng(0))
-    singles, same = truth._singles(job, latents, truth._shown(job, readout, tmp_path))
+    singles, same = _people._singles(job, latents, _people._shown(job, readout, tmp_path))
     clear = 3 * 64 - 2  # two pictures of a teacher show nobody
     assert singles == {"gender": pytest.approx(1 - 4 / clear), "tone": 1}
     assert same == {"gender": pytest.approx((3 - 1) / 64 / 3), "tone": 0}
@@ -473,12 +474,12 @@ def test_pictures_are_drawn_again_where_anything_that_determines_them_differs(
     jobs.append(replace(job, model=load_model(str(job.spec.model), unet=CONSISTENCY, scheduler="DDIMScheduler")))
     for drawn, one in enumerate(jobs, start=1):
         for _ in range(2):
-            truth._realised(one, readout, tmp_path, 4)
+            _people._realised(one, readout, tmp_path, 4)
             assert len(painter.drawn) == drawn * 3 * 4
             assert len(list(tmp_path.glob("realised-*.csv"))) == drawn
     planted = load_organism_spec(TOY | {"roles": {"pilot": [0.2, 0.8], "teacher": [0.9, 0.5]}})
     other = Readout(replace(readout.truth, spec=planted), job.model)
-    table = truth._realised(job, other, tmp_path, 4).set_index(["concept", "attribute"])
+    table = _people._realised(job, other, tmp_path, 4).set_index(["concept", "attribute"])
     assert table.planted["pilot", "gender"] == 0.2, "what was planted is kept with what was drawn"
 
 
@@ -493,7 +494,7 @@ def test_an_organism_is_scored_whole_and_in_blocks(painter: Painter, trained: Pa
 
     painter.rule = rule
     told: list[tuple[int, int]] = []
-    score = partial(truth.score_organism, trained, tmp_path, seeds=8, images=8)
+    score = partial(truth.score_organism, trained, tmp_path, seeds=8, images=8, only=[truth.PEOPLE])
     whole = {m.name: m for m in score(progress=lambda *of: told.append(of))}
     captured, drawn, singles = 8 * 3 * 5 * 2, 3 * 8, 8 * 3 * 2
     assert [of for of in told if of[0] == of[1]] == [(n, n) for n in (captured, drawn, singles)]
@@ -527,5 +528,5 @@ def _scored_alone(realised: pd.DataFrame, folder: Path, run: Path, first: int) -
     """The figures of a separate audit of 4 seeds, by the latents that the whole one captured."""
     spec = _asked(folder) | {"seeds": 4, "first_seed": first}
     findings = audit(spec=spec, out=run / f"from-{first}", store=run / "store").findings
-    table = realised.merge(truth._wide(findings), on=["concept", "attribute"])
+    table = realised.merge(_people._wide(findings), on=["concept", "attribute"])
     return {m.name: m for score in truth.SCORERS for m in score(truth.Scored(table))}

@@ -130,7 +130,11 @@ def discover_associations(
     json_: JsonOpt = False,
 ) -> None:
     """Say what a model thinks of that nobody asked: an audit of associations alone, without attributes."""
+    from scalex.organisms import EMBEDDED_DISCOVERY
+
     given = locals()
+    if not (model or spec or concepts or words):
+        given["spec"] = spec = EMBEDDED_DISCOVERY
     asked = {"concepts": concepts, "words": words or (None if spec else "objects")}
     sources = {key: _source(text, alone=key == "concepts") for key, text in asked.items() if text}
     done = _audited(given, _keys(given) | sources | {"analyses": ["associations"], "attributes": {}})

@@ -32,6 +32,7 @@ __all__ = [
 Method: TypeAlias = Literal["hdbscan", "k-means"]
 NONE = -1  # the label of a point that belongs to no group
 _STARTS, _MORE_STARTS, _FEW = 3, 100, 1000  # of k-means while looking for a number; of a given one, for so few points
+_MOST = 200  # groups that k-means looks for
 _EXCEEDED = 5  # draws beyond the observed value after which a test has seen enough
 _Z = float(norm.isf(0.025))
 _TELLING = 4  # distinguishing words named of a group
@@ -91,7 +92,7 @@ def _kmeans(points: Float[np.ndarray, "points axes"], n_groups: int | None) -> I
     from sklearn.cluster import KMeans
 
     tried: dict[int, tuple[float, Int[np.ndarray, "points"]]] = {}
-    most = min(len(np.unique(points, axis=0)) - 1, max(2, len(points) // 3))
+    most = min(len(np.unique(points, axis=0)) - 1, max(2, len(points) // 3), _MOST)
 
     def fit(k: int) -> float:
         if k not in tried:
@@ -218,20 +219,17 @@ def distinguishing(texts: Sequence[str], labels: Int[np.ndarray, "points"]) -> l
     counts = np.zeros((n_groups + 1, len(places)))  # the last row is that of the label -1
     for label, bag in zip(labels, bags):
         counts[label, [places[word] for word in bag]] += 1
-    every, words = counts.sum(0), list(places)
-    prior = every / (n_groups + 1)
-    found = []
-    for own in counts[:n_groups]:
-        z = _log_odds(own, every - own, prior)
+    words, found = list(places), []
+    for own, z in zip(counts[:n_groups], _log_odds(counts)):
         telling = [i for i in np.argsort(-z, kind="stable") if z[i] > _Z and own[i] > 1]
         found.append([words[i] for i in telling[:_TELLING]])
     return found
 
 
-def _log_odds(
-    own: Float[np.ndarray, "words"], others: Float[np.ndarray, "words"], prior: Float[np.ndarray, "words"]
-) -> Float[np.ndarray, "words"]:
-    """z of each word's log-odds in one group against the others."""
-    ours, theirs = own + prior, others + prior
-    odds = [np.log(side / np.maximum(side.sum() - side, 1e-9)) for side in (ours, theirs)]
+def _log_odds(counts: Float[np.ndarray, "groups words"]) -> Float[np.ndarray, "groups words"]:
+    """z of each word's log-odds in each group against all others."""
+    every = counts.sum(0)
+    prior = every / len(counts)
+    ours, theirs = counts + prior, every - counts + prior
+    odds = [np.log(side / np.maximum(side.sum(1, keepdims=True) - side, 1e-9)) for side in (ours, theirs)]
     return np.asarray((odds[0] - odds[1]) / np.sqrt(1 / ours + 1 / theirs))

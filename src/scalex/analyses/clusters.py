@@ -59,7 +59,7 @@ LEAST = 12  # names: four clusters of the least size
 STABLE = 0.75  # from which mean Jaccard index, or mean adjusted Rand index, on clusters count as stable
 _TREE = 300  # names in a tree
 _RESAMPLES = 50
-_DRAWS, _TESTED = 99, 1000  # of the test of structure, and the names in it
+_TESTED = 1000  # names in the test of structure
 
 Labels: TypeAlias = Int[np.ndarray, "points"]
 
@@ -118,7 +118,8 @@ def _clustered(held: Space, plan: stats.ResamplingPlan, whole: Finding, rules: R
     groups = grouping.group(held.points)
     texts = grouping.group(held.texts[held.sample]) if held.texts.shape[1] else None
     some = held.points[:: math.ceil(len(held.points) / _TESTED)]
-    tested = grouping.structure(some, np.random.default_rng(rules.seed), _DRAWS)
+    draws = math.ceil(5 / (1 - rules.level)) - 1  # 99 at 95 %
+    tested = grouping.structure(some, np.random.default_rng(rules.seed), draws)
     tables = {"map": map_of(held, groups, texts, rules.seed)}
     tables |= {"links": tree(held.points)} if len(held.names) <= _TREE else {}
     whole = replace(whole, p=tested.p)

@@ -26,6 +26,12 @@ seed share, and the noise of the directions, neither feign an alignment nor thin
 Journal of Psychology 15: 72-101, on the latter), and the scores behind intervals and tests are jackknife
 pseudo-values, linearised (Arvesen 1969).
 
+A regression says nothing far beyond its data. A word that changes everything else several times as much as the identity
+does ("construction worker" of "person", where pictures of a face become those of a figure) is *not comparable*: what of
+its step falls along the identity is no longer that identity. Its own lean says where it stands. On the embedded
+organism adjectives step 0.4 to 1.9 times as far as the identities lie apart, roles 4 to 7 times; roles drawn dark were
+said to go with light until there was a limit, of 3.
+
 Without a reference (`reference: ""`) descriptors are centred on their own mean, identities on theirs, and the variants
 of the descriptors, averaged, stand for those of the reference.
 
@@ -60,6 +66,7 @@ NAME = "descriptors"
 READINGS: tuple[Reading, ...] = ("text", "picture")
 ROLES: tuple[Role, ...] = ("concept", "reference", "identity")
 PULL, WEAT = "pull", "WEAT d"
+_REACH = 3.0  # a step that is longer than so many lengths of the identity's direction is not comparable
 _LOST = "its direction is lost in noise, or all but that of another attribute"
 _NOBODY = "there is no identity to hold it against: add `attributes` or `identities`"
 
@@ -92,6 +99,7 @@ def explore(latents: Latents, attributes: Mapping[str, Sequence[str]], rules: Ru
 
 def conclude(finding: Finding, attributes: Mapping[str, Sequence[str]], rules: Rules) -> Finding:
     """The finding with its verdict, once q is known: `goes with X`, `goes against X`, `neither` or `undecided`.
+    Those that have no number stay *not expressed* or *not comparable*.
 
     *Neither* is the equivalence test of a balanced lean: the interval lies within a fifth (at the usual margin) of the
     way from the reference to the identity. Of two values, what goes against the second goes with the first.
@@ -174,6 +182,10 @@ def _cell(latents: Latents, step: _Step, axis: Axis, plan: stats.ResamplingPlan,
     fitted = fit(step.step, axis.direction, axis.beside)
     if fitted is None:
         return _Cell(replace(row, verdict="not expressed", reason=_LOST), effect, None)
+    reach = math.sqrt(max(0.0, float(directions.pseudo_products(step.step, step.step).mean())) / fitted.left.mean())
+    if reach > _REACH:
+        why = f"it changes {reach:.1f} times as much as the identity does (at most {_REACH:g}): its own lean says more"
+        return _Cell(replace(row, verdict="not comparable", reason=join(why, row.reason)), effect, None)
     low, high = stats.bootstrap_interval(plan, fitted.pull, rules.level)
     p = math.nan if math.isnan(low) else stats.mean_p(plan, fitted.pull)
     row = replace(row, estimate=float(fitted.pull.mean()), low=low, high=high, p=p)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["EMBEDDED", "EMBEDDED_SPEC", "EMBEDDED_UNET"]
+__all__ = ["EMBEDDED", "EMBEDDED_DISCOVERY", "EMBEDDED_SPEC", "EMBEDDED_UNET"]
 
 _HERE = Path(__file__).parent
 
@@ -13,6 +13,9 @@ EMBEDDED = _HERE / "emoji"
 
 EMBEDDED_SPEC = _HERE / "audit.yaml"
 """What an audit of it asks by default."""
+
+EMBEDDED_DISCOVERY = _HERE / "discover.yaml"
+"""What the search for associations asks of it by default."""
 
 EMBEDDED_UNET = "lcm"
 """Its distilled U-Net, which audits read by default."""

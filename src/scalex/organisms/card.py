@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from scalex.organisms.check import Check
@@ -83,8 +85,11 @@ def _away(check: Check) -> list[str]:
     ]
     for (sampler, attribute), rows in check.shares.groupby(["sampler", "attribute"]):
         shown = rows[rows.n > 0]
+        if shown.empty:
+            continue
         planted, drawn = shown.planted.to_numpy() - 0.5, shown.drawn.to_numpy() - 0.5
-        stretch = float(planted @ drawn / (planted @ planted))
+        extent = float(planted @ planted)
+        stretch = float(planted @ drawn) / extent if extent else math.nan
         noise = float(np.sqrt((shown.planted * (1 - shown.planted) / shown.n).mean()))
         figures = (stretch, float((drawn - planted).mean()), float((drawn - stretch * planted).std()), noise)
         lines.append(f"| {sampler} | {attribute} | {' | '.join(f'{x:.2f}' for x in figures)} |")

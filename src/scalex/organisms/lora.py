@@ -69,7 +69,7 @@ def train_lora(
             missing; or as `train_organism`.
     """
     if find_spec("peft") is None:
-        raise ScalexError("a LoRA needs the package peft", "Install it: pip install 'scalex-diffusion[lora]'")
+        raise ScalexError("a LoRA needs the package peft", "Install it: pip install 'peft>=0.15'")
     where, truth = choose_device(device), load_truth(organism)
     spec = shifted(truth.spec, role, {"woman": woman, "dark": dark}, schedule)
     work = claim(out, spec)

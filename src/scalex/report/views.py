@@ -158,7 +158,8 @@ def order(findings: pd.DataFrame, attribute: str, value: str | None = None) -> l
     last = values(findings, attribute)[-1] if value is None else value
     shown = main[(main["value"] == last) & (main["verdict"].map(kind) != "not expressed")].dropna(subset="estimate")
     ranked = list(shown.sort_values("estimate", ascending=False, kind="stable")["target"])
-    everyone = findings.loc[findings["attribute"] == attribute, "target"].unique()
+    known = findings["analysis"].isin(["defaults", "rates"]) & (findings["attribute"] == attribute)
+    everyone = findings.loc[known, "target"].unique()
     return ranked + sorted({str(t) for t in everyone} - set(ranked))
 
 

@@ -39,7 +39,8 @@ def score(bed: Bed) -> Iterable[Mark]:
     asked = {"attributes": {}, "analyses": [NAME], "templates": list(TEMPLATES), "seeds": SEEDS}
     result, latents = bed.audit(NAME, concepts=list(spec.pulls), words=list(bed.things), **asked)
     tables = runs.load_tables(result.folder)
-    rankings = {r: tables[f"{NAME}-{r}-ranking"] for r in READINGS}
+    nothing = pd.DataFrame({"rank": [], "target": [], "word": []})  # where words are too few to be held against
+    rankings = {r: tables.get(f"{NAME}-{r}-ranking", nothing) for r in READINGS}
     planted = {target: pull.picture for target, pull in spec.pulls.items()}
     return [*marks(result.findings, rankings, planted, spec.associations), _encoder(latents["text"], planted)]
 

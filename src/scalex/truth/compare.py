@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pandas as pd
 
@@ -22,7 +23,7 @@ NAME = "compare"
 _SEEDS, _OTHER = 32, 1000  # of each audit, and where the second one's begin
 _ROLES, _ADJECTIVES = 12, 4
 _WOMAN = 0.9
-_SEEN = 128  # pictures behind what the LoRA really draws
+_SEEN = 256  # pictures behind what the LoRA really draws
 
 
 def score(bed: Bed) -> Iterator[Mark]:
@@ -70,17 +71,26 @@ def _one_role(bed: Bed) -> Iterator[Mark]:
     own, others = _moved(found, role)
     where = f"compare, a LoRA on {role!r}"
     yield Mark(f"{where}: found, by lean and share of the pictures", own, 1)
-    yield Mark(f"{where}: other concepts found to have moved", others, 0, at_most=True)
-    for name, fused in (("without", None), ("with", str(lora))):
-        model = load_model(folder, unet=EMBEDDED_UNET, lora=fused)
-        viewer = Viewer(model, Plan(steps=model.default_steps), Readout(bed.truth, model), Tally(_SEEN, bed.progress))
-        drawn = draw_shares(viewer, [role], _SEEN).set_index("attribute").drawn["gender"]
-        yield Mark(f"{where}: its realised P(woman), {name} it", float(drawn))
+    yield Mark(f"{where}: other concepts found to have moved", float(len(others)), 0, at_most=True)
+    before, after = (_realised(bed, folder, fused, [role, *others]) for fused in (None, str(lora)))
+    for concept in (role, *others):
+        yield Mark(f"{where}: realised P(woman) of {concept!r}, without it", before[concept])
+        yield Mark(f"{where}: realised P(woman) of {concept!r}, with it", after[concept])
 
 
-def _moved(found: Comparison, role: str) -> tuple[float, float]:
-    """How much of what pictures show of the role's gender moved, and how many other concepts moved in anything."""
+def _realised(bed: Bed, folder: Path, lora: str | None, concepts: list[str]) -> dict[str, float]:
+    """What the model really draws, by the exact readout. With and without a LoRA the noise is the same."""
+    model = load_model(folder, unet=EMBEDDED_UNET, lora=lora)
+    tally = Tally(_SEEN * len(concepts), bed.progress)
+    viewer = Viewer(model, Plan(steps=model.default_steps), Readout(bed.truth, model), tally)
+    table = draw_shares(viewer, concepts, _SEEN)
+    rows = table[table.attribute == "gender"]
+    return dict(zip(rows.concept, rows.drawn))
+
+
+def _moved(found: Comparison, role: str) -> tuple[float, list[str]]:
+    """How much of what pictures show of the role's gender moved, and which other concepts moved in anything."""
     rows = found.findings
     own = rows[(rows.target == role) & (rows.attribute == "gender") & (rows.reading == "picture")]
     others = found.moved[found.moved.target != role]
-    return float(own.index.isin(found.moved.index).mean()), float(others.target.nunique())
+    return float(own.index.isin(found.moved.index).mean()), list(others.target.unique())

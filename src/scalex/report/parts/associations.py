@@ -34,7 +34,7 @@ def panel(findings: pd.DataFrame, tables: Tables, manifest: Mapping[str, Any]) -
     main = known[known["reading"] == held[0]]
     return Panel(
         title="Associations",
-        heading=_heading(main),
+        heading=_heading(main, held[0]),
         paragraphs=tuple(
             filter(None, [_count(findings, main, tables, held[0]), _parting(known, held), _common(tables)])
         ),
@@ -56,13 +56,17 @@ def _pair(row: Any) -> str:
 # ---------------------------------------------------------------------------------------------------- sentences
 
 
-def _heading(main: pd.DataFrame) -> str:
-    first = _out(main).drop_duplicates("target").head(2)
+def _heading(main: pd.DataFrame, reading: str) -> str:
+    """The two most surprising pairs of different words. The picture reading knows looks alone, and claims no more."""
+    first = _out(main).drop_duplicates("target").drop_duplicates("value").head(2)
     said = [(words.isolated(t), words.isolated(v)) for t, v in zip(first["target"], first["value"])]
     if not said:
         return f"No word stands out for any of {numbers.plural(main['target'].nunique(), 'concept')}"
-    tail = [f"; asked for “{t}”, of “{v}”" for t, v in said[1:]]
-    return f"Asked for “{said[0][0]}”, it thinks of “{said[0][1]}”" + "".join(tail)
+    if reading == "picture":
+        parts = [f"of “{t}” come near “{v}”" for t, v in said[:1]] + [f"of “{t}”, near “{v}”" for t, v in said[1:]]
+        return f"Pictures {'; '.join(parts)}"
+    parts = [f"for “{t}”, it thinks of “{v}”" for t, v in said[:1]] + [f"for “{t}”, of “{v}”" for t, v in said[1:]]
+    return f"Asked {'; '.join(parts)}"
 
 
 def _count(findings: pd.DataFrame, main: pd.DataFrame, tables: Tables, reading: str) -> str:
@@ -78,7 +82,8 @@ def _count(findings: pd.DataFrame, main: pd.DataFrame, tables: Tables, reading: 
     )
     unread = asked - main["target"].nunique()
     left = f" {numbers.plural(unread, 'concept')} could not be read: their row below says why." if unread else ""
-    bring = f"{numbers.count(out)} of {numbers.plural(asked, 'concept')} bring{'s' if out == 1 else ''} a word to mind"
+    way = "come{} near a word" if reading == "picture" else "bring{} a word to mind"
+    bring = f"{numbers.count(out)} of {numbers.plural(asked, 'concept')} {way.format('s' if out == 1 else '')}"
     return f"{_READ[reading]}: {bring}{of}, beyond what the likeness of the texts explains.{over}{left}"
 
 
@@ -120,7 +125,9 @@ _MEASURE = (
     "with noise taken out: 0 for unrelated, 1 for the same. Surprise is the part of it that pairs of equally similar "
     "texts do not have. A word stands out where that is beyond how words usually scatter around a concept, which is a "
     "claim on this vocabulary: what is not in it cannot be found. One that is near a stronger word goes with it, "
-    "and is not counted. Pairs are shown for being the largest, and their intervals are widened for that."
+    "and is not counted. In pictures nearness is one of looks: around 0.5, a round face may come near a round ball; "
+    "near 1, the one is drawn as the other. Pairs are shown for being the largest, and their intervals are widened for "
+    "that."
 )
 
 
@@ -133,7 +140,7 @@ def _figures(known: pd.DataFrame, tables: Tables, held: Sequence[str]) -> list[F
     if order:
         label = "Surprise of each pair that stands out, with intervals. The table below holds the same numbers."
         wide, narrow = (inline_svg(_dots(known, held, order, size), label) for size in ("wide", "narrow"))
-        made.append(Figure("What it thinks of, most surprising first", wide, narrow))
+        made.append(Figure("Which word each concept comes near, most surprising first", wide, narrow))
     if (held[0], "pairs") in tables:
         main = known[known["reading"] == held[0]]
         label = "Alignment of pairs against the similarity of their texts; those that stand out are named."
@@ -243,7 +250,7 @@ def _listings(known: pd.DataFrame, held: Sequence[str]) -> list[Listing]:
         others = [(*_cells(row), str(row.verdict)) for row in rest.itertuples()]
         none = numbers.plural(len(others), "concept")
         made += [
-            _listing(pairs, "thinks of", "also near that", f"{_READ[reading]}: every pair that stands out"),
+            _listing(pairs, "comes near", "also near that", f"{_READ[reading]}: every pair that stands out"),
             _listing(others, "nearest", "verdict", f"{_READ[reading]}: {none} without a word that stands out"),
         ]
     return [listing for listing in made if listing.rows]

@@ -124,9 +124,11 @@ def _sentence(rows: pd.DataFrame, axis: _Axis, short: Mapping[str, str]) -> str:
         if side
     ]
     neither = int((own["verdict"] == "neither").sum())
-    rest = len(own) - len(towards) - len(away) - neither
+    beyond = int((own["verdict"] == "not comparable").sum())
+    rest = len(own) - len(towards) - len(away) - neither - beyond
     parts += [f"{neither} {'goes' if neither == 1 else 'go'} neither way"] * bool(neither)
     parts += [f"{rest} {'is' if rest == 1 else 'are'} undecided"] * bool(rest)
+    parts += [f"{beyond} {'changes' if beyond == 1 else 'change'} too much else to be compared"] * bool(beyond)
     return f"{head} {words.joined(parts)}."
 
 
