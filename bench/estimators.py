@@ -2,8 +2,8 @@
 
     python bench/truth.py && python bench/estimators.py runs/score-embedded [RUN ...]
 
-Captures nothing. Prints a row an estimator and seeds: leans by rank correlation with the realised shares, rates by
-mean absolute error and correlation. Few seeds are disjoint blocks of the run's, and their figures the mean over blocks:
+Captures nothing. Prints a row an estimator and seeds: leans by rank correlation with the realised shares and
+by their scatter around them (less one half), rates by mean absolute error and correlation. Few seeds are disjoint blocks of the run's, and their figures the mean over blocks:
 one draw of 32 seeds is a lucky or an unlucky one. The best estimator is the analyses' default.
 """
 
@@ -61,6 +61,7 @@ def _against(found: list[Finding], truth: pd.Series, rank: bool) -> dict[str, fl
         scores[f"{attribute} r"] = float(pearsonr(estimate, drawn)[0])
         if rank:
             scores[f"{attribute} rho"] = float(spearmanr(estimate, drawn)[0])
+            scores[f"{attribute} scatter"] = float((estimate - (drawn - 0.5)).std())
         else:
             scores[f"{attribute} MAE"] = float(np.abs(estimate - drawn).mean())
     return scores
