@@ -2,9 +2,10 @@
 
     python bench/truth.py && python bench/estimators.py runs/score-embedded [RUN ...]
 
-Captures nothing. Prints a row an estimator and seeds: leans by rank correlation with the realised shares and
-by their scatter around them (less one half), rates by mean absolute error and correlation. Few seeds are disjoint blocks of the run's, and their figures the mean over blocks:
-one draw of 32 seeds is a lucky or an unlucky one. The best estimator is the analyses' default.
+Captures nothing. Prints a row an estimator and seeds: leans by rank correlation with the realised shares and by their
+scatter around them (less one half), rates by mean absolute error and correlation. Few seeds are disjoint blocks of the
+run's, and their figures the mean over blocks: one draw of 32 seeds is a lucky or an unlucky one. The best estimator is
+the analyses' default.
 """
 
 from __future__ import annotations
