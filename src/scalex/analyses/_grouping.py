@@ -6,6 +6,7 @@ Points are compared by their cosines, on all axes that seeds reproduce (see `_po
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -211,14 +212,15 @@ def distinguishing(texts: Sequence[str], labels: Int[np.ndarray, "points"]) -> l
 
     Log-odds ratios with an informative Dirichlet prior (Monroe, Colaresi and Quinn 2008, Political Analysis 16:
     372-403, equations 16-22): the prior is the words of all texts, weighed as one group of mean size. A word counts
-    where its z is beyond 1.96 and two texts of the group hold it.
+    where its z is beyond 1.96 and two texts of the group hold it; one that a single text holds is left out throughout.
     """
     bags = [frozenset(_WORD.findall(text.lower())) for text in texts]
-    places = {word: i for i, word in enumerate(sorted(frozenset().union(*bags)))}
+    often = Counter(word for bag in bags for word in bag)
+    places = {word: i for i, word in enumerate(sorted(word for word, times in often.items() if times > 1))}
     n_groups = int(labels.max(initial=NONE)) + 1
     counts = np.zeros((n_groups + 1, len(places)))  # the last row is that of the label -1
     for label, bag in zip(labels, bags):
-        counts[label, [places[word] for word in bag]] += 1
+        counts[label, [places[word] for word in bag if word in places]] += 1
     words, found = list(places), []
     for own, z in zip(counts[:n_groups], _log_odds(counts)):
         telling = [i for i in np.argsort(-z, kind="stable") if z[i] > _Z and own[i] > 1]
