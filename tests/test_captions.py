@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -160,13 +159,11 @@ def _write_many(file: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["txt", "csv", "jsonl", "parquet"])
-def test_a_hundred_thousand_lines_pass_in_bounded_memory_and_seconds(tmp_path: Path, kind: str) -> None:
+def test_a_hundred_thousand_lines_pass_in_bounded_memory(tmp_path: Path, kind: str) -> None:
     file = tmp_path / f"captions.{kind}"
     _write_many(file)
     column = None if kind == "txt" else "caption"
-    began = time.process_time()
     assert sum(1 for _ in texts_in(file, column, comments=False)) == MANY
-    assert time.process_time() - began < 10
     tracemalloc.start()  # Arrow's own memory is not seen by it; of Python's, Parquet may hold one batch
     assert sum(1 for _ in itertools.islice(texts_in(file, column), MANY // 5)) == MANY // 5
     peak = tracemalloc.get_traced_memory()[1]
@@ -183,12 +180,10 @@ def test_a_file_is_read_no_further_than_asked(tmp_path: Path) -> None:
         words_of(first.model_copy(update={"limit": 4}), "words")
 
 
-def test_prompts_of_a_hundred_thousand_captions_take_seconds(tmp_path: Path) -> None:
+def test_a_hundred_thousand_captions_make_prompts(tmp_path: Path) -> None:
     file = tmp_path / "captions.txt"
     _write_many(file)
-    began = time.process_time()
     prompts = build_prompts(asked(file=str(file), whole=True), ["word"])
-    assert time.process_time() - began < 30  # under the type checks of the tests
     assert len(prompts) == 2 * MANY
     assert len({p.text for p in prompts}) == MANY
 
