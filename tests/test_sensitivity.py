@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scalex import analyses
+from scalex import analyses, stats
 from scalex.analyses import sensitivity
 from scalex.analyses._planted import planted
 from scalex.analyses.defaults import lean_scores
@@ -66,6 +66,21 @@ def test_of_many_templates_the_one_that_differs_most_is_named_and_paid_for() -> 
     assert "'2'" in row.reason
     assert row.estimate == pytest.approx(0.4, abs=0.1)
     assert row.p == pytest.approx(3 / 2000), "the smallest p of a sign-flip test, times three settings"
+
+
+def test_robust_asks_it_of_every_setting() -> None:
+    """The setting with the smallest p lies inside the margin, another one's interval does not: that is not robust."""
+    rng = np.random.default_rng(0)
+    quiet, loud = 0.001 * rng.normal(size=(2, 1, 64)), rng.normal(size=(1, 64))
+    loud = 0.38 * (loud - loud.mean()) / loud.std()
+    held = [sensitivity._Setting(n, s) for n, s in zip(("a", "b", "loud"), (quiet[0], quiet[1] + 0.02, loud))]
+    plan = stats.resampling_plan(3, 64, 500, rng, 1999)
+    blank = Finding(
+        "sensitivity", "picture", "c", "gender", "template", math.nan, "lean difference", *[math.nan] * 5, "", "", 64, 3
+    )
+    row = sensitivity._row(blank, held, plan, RULES)
+    assert row.low <= -0.1 or row.high >= 0.1
+    assert sensitivity.conclude(replace(row, q=1.0), ATTRIBUTES, RULES).verdict == "undecided"
 
 
 def test_another_wording_counts_only_where_it_was_captured() -> None:

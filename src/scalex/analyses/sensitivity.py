@@ -205,8 +205,8 @@ def _row(row: Finding, held: list[_Setting], plan: stats.ResamplingPlan, rules: 
     found = _between_halves(held, rules) if row.value == "seeds" else _departures(held, plan, rules)
     most = min(found, key=lambda d: (0.0 if math.isnan(d.p) else d.p, -abs(d.estimate)))
     low, high = min(d.low for d in found), max(d.high for d in found)
-    inside = -rules.margin < low and high < rules.margin
-    ends = (low, high) if inside else (most.low, most.high)
+    alone = most.low <= -rules.margin or rules.margin <= most.high
+    ends = (most.low, most.high) if alone else (low, high)  # robust is what all settings together leave inside
     setting = f"{most.name} ({most.estimate:+.2f})"
     return replace(row, estimate=most.estimate, low=ends[0], high=ends[1], p=most.p, reason=setting)
 
