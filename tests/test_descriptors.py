@@ -516,3 +516,15 @@ def test_what_changes_much_more_than_the_identity_is_not_compared() -> None:
     assert "times as much as the identity does (at most 3)" in told["calm"].reason
     assert math.isnan(told["calm"].estimate)
     assert told["bossy"].verdict == "goes with woman"
+
+
+def test_the_heat_map_leaves_out_what_is_not_comparable() -> None:
+    case = descriptors.planted(np.random.default_rng(0))
+    rows = analyses.run(["descriptors"], case.latents, case.attributes, Rules(resamples=200, permutations=199))
+    frame = pd.DataFrame([asdict(f) for f in rows])
+    far = (frame["target"] == "calm") & (frame["reading"] == "picture")
+    moot = {"verdict": "not comparable", "estimate": math.nan, "low": math.nan, "high": math.nan}
+    [(_, whole)] = panels(frame, {}, {})
+    [(_, less)] = panels(frame.assign(**{k: frame[k].where(~far, v) for k, v in moot.items()}), {}, {})
+    shown = [["calm" in figure.wide for figure in panel.figures] for panel in (whole, less)]
+    assert shown == [[True, True], [False, True]], "first the picture reading, then the text reading"

@@ -196,11 +196,19 @@ def _measure(manifest: Mapping[str, Any], axes: Sequence[_Axis]) -> str:
 def _figures(
     rows: pd.DataFrame, axes: Sequence[_Axis], short: Mapping[str, str], held: Sequence[str]
 ) -> Iterator[Figure]:
-    """A heat map a reading, all in the order of the first; those after it are folded away."""
+    """A heat map a reading; those after the first are folded away, and in its order where they hold the same.
+
+    What is not comparable on any identity is left out: it would be a row of dashes.
+    """
     order: Heat | None = None
+    first: set[str] = set()
     for reading in held:
-        cells = list(_cells(rows[rows["reading"] == reading], axes, short))
-        order = order or Heat.ordered(cells, _MOST)
+        own = rows[rows["reading"] == reading]
+        known = set(own.loc[own["verdict"] != "not comparable", "target"])
+        cells = list(_cells(own[own["target"].isin(known)], axes, short))
+        if not cells:
+            continue
+        order, first = (order, first) if order and known == first else (Heat.ordered(cells, _MOST), known)
         label = f"{_READ[reading]}: how far each descriptor goes with each identity. The lists below hold the numbers."
         wide, narrow = (inline_svg(drawn(cells, order, width), label) for width in (1032, 354))
         number = len({cell.row for cell in cells})
