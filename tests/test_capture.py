@@ -356,7 +356,7 @@ def test_a_latent_that_is_not_finite_is_named_by_prompt_and_seed(
     dtype: str, way_out: str, tiny_folder: Callable[..., Path]
 ) -> None:
     model = load_model(tiny_folder(), device="cpu", dtype=dtype)
-    token = model._tokenizer.convert_tokens_to_ids("dark</w>")  # type: ignore[attr-defined]
+    token = model._parts.tokenizers["tokenizer"].convert_tokens_to_ids("dark</w>")  # type: ignore[attr-defined]
     model._encoder.get_input_embeddings().weight[token] = float("nan")  # type: ignore[attr-defined]
     for plan in (Plan(readings=("text",)), Plan(readings=("picture",))):
         named = (

@@ -70,7 +70,7 @@ def test_encoding_is_that_of_the_pipeline(ddim: Model, tiny_folder: Callable[...
     texts = ["a photo of a nurse", "", "a dark farmer with light skin"]
     pipe = StableDiffusionPipeline.from_pretrained(tiny_folder(), safety_checker=None)
     expected, _ = pipe.encode_prompt(texts, "cpu", 1, False)
-    torch.testing.assert_close(ddim.encode(texts), expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(ddim.encode(texts)["states"], expected, rtol=1e-6, atol=1e-6)
 
 
 def test_pictures_and_latents(ddim: Model, tiny_folder: Callable[..., Path]) -> None:
@@ -236,7 +236,7 @@ def test_a_lora_is_fused(folder: Path, tmp_path: Path, ddim: Model) -> None:
     pipe.load_lora_weights(lora)
     noisy, condition = torch.ones(1, 4, 8, 8), model.encode(["a nurse"])
     with torch.no_grad():
-        expected = pipe.unet(noisy, 5, condition).sample
+        expected = pipe.unet(noisy, 5, condition["states"]).sample
     torch.testing.assert_close(model.predict(noisy, 5, condition), expected, rtol=1e-4, atol=1e-5)
     assert (model.predict(noisy, 5, condition) - ddim.predict(noisy, 5, condition)).abs().max() > 1e-3
     assert not any("lora" in name for name, _ in model.probe_module().named_modules())
@@ -422,7 +422,7 @@ def test_a_model_without_tokenizer_or_scheduler(folder: Path) -> None:
         "tokenizer can't be loaded .*nurse</w>.*Download or save the model again", folder, scheduler="DDIMScheduler"
     )
     shutil.rmtree(folder / "tokenizer")
-    refused("tokenizer holds no CLIP tokenizer", folder, scheduler="DDIMScheduler")
+    refused("tokenizer holds no CLIPTokenizer", folder, scheduler="DDIMScheduler")
 
 
 def test_only_the_fp16_variant_is_there(folder: Path) -> None:

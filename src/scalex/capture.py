@@ -15,10 +15,10 @@ from typing import TypeAlias, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float32, UInt8
 
 from scalex.errors import ScalexError
-from scalex.models import Model
+from scalex.models import Condition, Model
 from scalex.plan import Keep, Plan, Pool, Steps
 from scalex.records import Reading
 from scalex.trajectory import Probe, Walk, look, start_noise
@@ -55,11 +55,11 @@ class _Texts:
         self._left = Counter(text for text, _ in samples)
         self._queue = list(self._left)
         self._ahead = _AHEAD
-        self._known: dict[str, torch.Tensor] = {}
+        self._known: dict[str, Condition] = {}
         self.encoded = len(self._queue) + needs_empty
-        self.empty = model.encode([""]) if needs_empty else None
+        self.empty = model.empty() if needs_empty else None
 
-    def of(self, texts: Sequence[str]) -> Float[torch.Tensor, "n length width"]:
+    def of(self, texts: Sequence[str]) -> Condition:
         """The conditions of a batch."""
         while not all(text in self._known for text in texts):
             ahead = self._queue[: self._ahead]
@@ -68,8 +68,8 @@ class _Texts:
                 self._ahead = _halved(len(ahead))
                 continue
             self._queue = self._queue[len(ahead) :]
-            self._known.update(zip(ahead, encoded, strict=True))
-        return torch.stack([self._known[text] for text in texts])
+            self._known.update(zip(ahead, encoded.rows(), strict=True))
+        return Condition.join([self._known[text] for text in texts])
 
     def release(self, texts: Sequence[str]) -> None:
         """Says that these uses are done with."""
@@ -275,7 +275,7 @@ def capture_pictures(
     steps, pool = replace(plan, readings=("picture",)).resolve(model), plan.pool(model)
     batches = _Batches(model, plan.batch)
     with Probe(model) as probe, _exact_inference(model):
-        empty, schedule = model.encode([""]), model.new_scheduler()
+        empty, schedule = model.empty(), model.new_scheduler()
         parts = batches.run(list(pictures), lambda keys: model.encode_images(np.stack([pictures[k] for k in keys])))
         clean = {key: latent for keys, latents in parts for key, latent in zip(keys, latents, strict=True)}
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Float32
 
 from scalex.errors import ScalexError
-from scalex.models import Model
+from scalex.models import Model, timesteps
 from scalex.records import READINGS, Reading, Recipe
 
 __all__ = ["Keep", "Plan", "Pool", "Steps"]
@@ -106,9 +106,8 @@ class Plan:
                 one of the model's timesteps.
         """
         scheduler = _timed(model, self.steps)
-        timesteps = len(scheduler.alphas_cumprod)
-        if not 0 <= self.level < timesteps:
-            raise ScalexError(f"level is {self.level}", f"The model's timesteps are 0..{timesteps - 1}")
+        if not 0 <= self.level < timesteps(scheduler):
+            raise ScalexError(f"level is {self.level}", f"The model's timesteps are 0..{timesteps(scheduler) - 1}")
         total = len(scheduler.timesteps)
         text, picture = (self._kept(r, total) if r in self.readings else () for r in READINGS)
         guidance = self._guidance(model)
@@ -185,10 +184,8 @@ class Plan:
 
 def _timed(model: Model, steps: int) -> Any:
     """A scheduler of the model, set to so many steps."""
-    scheduler = model.new_scheduler()
     try:
-        scheduler.set_timesteps(steps)
+        return model.timed_scheduler(steps)
     except ValueError as error:
-        name = type(scheduler).__name__
+        name = type(model.new_scheduler()).__name__
         raise ScalexError(f"{name} can't make {steps} steps ({str(error).split('. ')[0]})", "Choose fewer") from error
-    return scheduler

@@ -8,11 +8,10 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Float32
 
-from scalex.models import Model
+from scalex.models import Condition, Model, clean_latent, mixture
 from scalex.plan import Steps
 
 __all__ = ["Probe", "Walk", "look", "start_noise"]
@@ -54,7 +53,7 @@ class Probe:
     """
 
     def __init__(self, model: Model, edit: Callable[[torch.Tensor], torch.Tensor] | None = None) -> None:
-        self._module, self._shape = model.probe_module(), model.probe_shape
+        self._model, self._module, self._shape = model, model.probe_module(), model.probe_shape
         self._name = f"{model.probe} ({type(self._module).__name__})"
         self._edit = edit
         self._stop = False
@@ -69,11 +68,14 @@ class Probe:
         self._handle.remove()
 
     def _hook(self, module: torch.nn.Module, inputs: Any, output: Any) -> Any:
-        value = output if self._edit is None else self._edit(output)
+        value = self._model.read_probe(output)
+        if self._edit is not None:
+            value = self._edit(value)
+            output = self._model.write_probe(output, value)
         self._seen.append(value)
         if self._stop:
             raise _Stopped
-        return value
+        return output
 
     def read(self, forward: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, Float[torch.Tensor, "n c h w"]]:
         """Runs a whole forward; returns what it gives, and the probe's value."""
@@ -115,27 +117,26 @@ class Walk:
         probe: Probe,
         steps: Steps,
         seeds: Sequence[int],
-        condition: Float[torch.Tensor, "n length width"],
-        empty: Float[torch.Tensor, "1 length width"] | None,
+        condition: Condition,
+        empty: Condition | None,
     ) -> None:
         self._model, self._probe, self._steps, self._seeds = model, probe, steps, seeds
-        self._condition, self._empty = condition, empty if empty is None else empty.expand_as(condition)
+        self._condition, self._empty = condition, empty
         self._generators = [_generator(seed) for seed in seeds]
-        self._scheduler = model.new_scheduler()
-        # Timesteps stay on the CPU: schedulers look them up, which would wait for the device at every step.
-        self._scheduler.set_timesteps(steps.asked)
+        self._scheduler = model.timed_scheduler(steps.asked)
         takes_noise = "generator" in inspect.signature(self._scheduler.step).parameters
         self._noise = {"generator": self._generators} if takes_noise else {}
         noise = torch.stack([_draw(g, (1, *model.latent_shape))[0] for g in self._generators])
-        self.latents = noise.to(model.device) * self._scheduler.init_noise_sigma
+        self.latents = noise.to(model.device) * getattr(self._scheduler, "init_noise_sigma", 1.0)
         self._index = 0
 
     def _input(self) -> tuple[torch.Tensor, torch.Tensor]:
         """What the denoiser sees at the present step, and the step's time."""
         at = self._scheduler.timesteps[self._index]
-        return self._scheduler.scale_model_input(self.latents, at), at
+        scaled = getattr(self._scheduler, "scale_model_input", None)  # flow matching scales nothing
+        return self.latents if scaled is None else scaled(self.latents, at), at
 
-    def _forward(self, noisy: torch.Tensor, at: Any, condition: torch.Tensor) -> Callable[[], torch.Tensor]:
+    def _forward(self, noisy: torch.Tensor, at: Any, condition: Condition) -> Callable[[], torch.Tensor]:
         return lambda: self._model.predict(noisy, at, condition, self._steps.guidance)
 
     def stop(self) -> torch.Tensor:
@@ -146,7 +147,8 @@ class Walk:
         """Makes one step. Returns the probe's value with the prompt, and the predicted clean latent."""
         noisy, at = self._input()
         if self._steps.doubled:
-            both = torch.cat([self._empty, self._condition])
+            assert self._empty is not None  # a doubled plan comes with one
+            both = Condition.join([self._empty.expand(len(noisy)), self._condition])
             output, value = self._probe.read(self._forward(torch.cat([noisy, noisy]), at, both))
             without, prompted = output.float().chunk(2)
             prediction, value = without + self._steps.guidance * (prompted - without), value[len(noisy) :]
@@ -156,10 +158,11 @@ class Walk:
         made = self._scheduler.step(prediction, at, self.latents, **self._noise)
         self.latents = made.prev_sample
         self._index += 1
-        return value, _clean(self._scheduler, made, prediction, noisy, at)
+        return value, clean_latent(self._scheduler, made, prediction, noisy, at)
 
     def look(self, clean: torch.Tensor) -> torch.Tensor:
         """The picture reading of a clean latent."""
+        assert self._empty is not None  # a plan that reads pictures comes with one
         return look(self._model, self._probe, self._steps, self._scheduler, self._empty, clean, self._seeds)
 
 
@@ -168,7 +171,7 @@ def look(
     probe: Probe,
     steps: Steps,
     schedule: Any,
-    empty: Float[torch.Tensor, "_ length width"],
+    empty: Condition,
     clean: Float[torch.Tensor, "n c h w"],
     seeds: Sequence[int],
 ) -> Float[torch.Tensor, "n _ _ _"]:
@@ -177,26 +180,10 @@ def look(
     Each latent is noised to `steps.level` with the reading noise of its seed, which is the same for all pictures.
 
     Args:
-        schedule: a scheduler of the model, for its `alphas_cumprod`. empty: the condition of the empty prompt.
+        schedule: a scheduler of the model. empty: the condition of no text.
     """
     noise = torch.stack([start_noise(seed, model.latent_shape, _READING_NOISE) for seed in seeds])
-    kept = float(schedule.alphas_cumprod[steps.level])
-    noisy = kept**0.5 * clean + (1 - kept) ** 0.5 * noise.to(clean.device)
-    condition, at = empty.expand(len(clean), -1, -1), torch.tensor(steps.level)
+    signal, share = mixture(schedule, steps.level)
+    noisy = signal * clean + share * noise.to(clean.device)
+    condition, at = empty.expand(len(clean)), torch.tensor(steps.level)
     return probe.stop(lambda: model.predict(noisy, at, condition, steps.guidance))
-
-
-def _clean(scheduler: Any, made: Any, prediction: torch.Tensor, noisy: torch.Tensor, at: Any) -> torch.Tensor:
-    """The predicted clean latent: the scheduler's own where it tells (LCM's boundary condition, clipping), else x0 from
-    the prediction's type (Ho et al. 2020; Salimans and Ho 2022 for v)."""
-    for name in ("denoised", "pred_original_sample"):
-        if getattr(made, name, None) is not None:
-            return getattr(made, name)
-    # Some schedulers stop between the timesteps of training.
-    kept = float(np.interp(float(at), np.arange(len(scheduler.alphas_cumprod)), scheduler.alphas_cumprod.numpy()))
-    signal, noise = kept**0.5, (1 - kept) ** 0.5
-    if scheduler.config.prediction_type == "epsilon":
-        return (noisy - noise * prediction) / signal
-    if scheduler.config.prediction_type == "v_prediction":
-        return signal * noisy - noise * prediction
-    return prediction

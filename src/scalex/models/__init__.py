@@ -12,9 +12,22 @@ import torch
 
 from scalex.errors import ScalexError
 from scalex.models._files import quiet, read_json, resolve
-from scalex.models.base import PRECISIONS, Family, Model, Options, choose_device, choose_dtype
+from scalex.models._schedules import clean_latent, mixture, timesteps
+from scalex.models.base import PRECISIONS, Condition, Family, Model, Options, choose_device, choose_dtype
 
-__all__ = ["PRECISIONS", "Family", "Model", "Options", "families", "load_model", "quiet"]
+__all__ = [
+    "PRECISIONS",
+    "Condition",
+    "Family",
+    "Model",
+    "Options",
+    "clean_latent",
+    "families",
+    "load_model",
+    "mixture",
+    "quiet",
+    "timesteps",
+]
 
 
 @cache
@@ -35,24 +48,27 @@ def load_model(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     size: int | None = None,
+    probe: str | None = None,
 ) -> Model:
     """Loads a diffusion model from a folder in diffusers' form, or from the hub by its id.
 
     Args:
         path_or_id: the folder or hub id of a pipeline.
-        unet: another U-Net for it (a subfolder of the model, a folder, a hub id), with its scheduler if it has one.
+        unet: another U-Net or transformer for it (a subfolder of the model, a folder, a hub id), with its scheduler if
+            it has one.
         lora: LoRA weights to fuse into it (a file, a folder, a hub id), with their scheduler if they have one.
         scheduler: the name of another `diffusers` scheduler class, such as "LCMScheduler" for an LCM-LoRA.
         device: where it runs; by default CUDA if there is any, else the CPU.
         dtype: "fp32", "bf16" or "fp16"; by default fp16 on CUDA, else fp32.
-        size: width and height of the pictures in pixels; by default what the U-Net was trained for.
+        size: width and height of the pictures in pixels; by default what the denoiser was trained for.
+        probe: the module whose output is read; by default the middle block. `Model.probes` lists them.
 
     Raises:
         ScalexError: nothing is there, it is no diffusion model or one of an unknown kind, its weights are pickles or
             damaged, its parts do not fit together, or the device or the precision is not to be had.
     """
     chosen = choose_device(device)
-    options = Options(chosen, choose_dtype(dtype, chosen), unet, lora, scheduler, size)
+    options = Options(chosen, choose_dtype(dtype, chosen), unet, lora, scheduler, size, probe)
     folder = resolve(path_or_id, pipeline=True)
     kind = _pipeline_class(folder)
     for family in families().values():

@@ -12,10 +12,14 @@ from safetensors import SafetensorError
 
 from scalex.errors import ScalexError
 from scalex.models._files import quiet, read_json, weight_files
+from scalex.models._schedules import flows
 
-__all__ = ["STEMS", "fuse_lora", "load_part", "load_scheduler", "read_advice"]
+__all__ = ["fuse_lora", "load_part", "load_scheduler", "load_tokenizer", "read_advice", "require_peft", "stem"]
 
-STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
+
+def stem(role: str) -> str:
+    """How the weight files of a part are called: as transformers calls them, or as diffusers does."""
+    return "model" if role.startswith("text_encoder") else "diffusion_pytorch_model"
 
 
 def load_part(kind: Any, folder: Path, role: str, **precision: torch.dtype) -> Any:
@@ -25,7 +29,7 @@ def load_part(kind: Any, folder: Path, role: str, **precision: torch.dtype) -> A
         ScalexError: the configuration or the weights are missing, pickled, damaged or incomplete.
     """
     read_json(folder / "config.json")
-    _, variant = weight_files(folder, STEMS[role])
+    _, variant = weight_files(folder, stem(role))
     more = {"use_safetensors": True, "output_loading_info": True, "local_files_only": True, "variant": variant}
     try:
         with quiet():
@@ -39,13 +43,14 @@ def load_part(kind: Any, folder: Path, role: str, **precision: torch.dtype) -> A
     return part.requires_grad_(False).eval()
 
 
-def load_scheduler(path: Path, name: str | None) -> Any:
+def load_scheduler(path: Path, name: str | None, flow: bool = False) -> Any:
     """The scheduler of a configuration file, or another class with that configuration's noise schedule.
 
     Old files are corrected as `StableDiffusionPipeline` corrects them: latents are not clipped, steps start at 1.
 
     Raises:
-        ScalexError: there is no such class, its noise is not a seed's own, or it is not of the diffusion kind.
+        ScalexError: there is no such class, its noise is not a seed's own, or it is not of the kind that
+            the model takes.
     """
     config = read_json(path)
     kind: Any = getattr(diffusers, str(name or config.get("_class_name")), None)
@@ -59,9 +64,9 @@ def load_scheduler(path: Path, name: str | None) -> Any:
     if "noise_sampler_seed" in scheduler.config:
         wrong = f"{kind.__name__} draws noise for a batch, not for a seed"
         raise ScalexError(wrong, _choose("DPMSolverMultistepScheduler"))
-    if not hasattr(scheduler, "alphas_cumprod"):
-        wrong = f"{kind.__name__} has no noise schedule of the diffusion kind"
-        raise ScalexError(wrong, _choose("DDIMScheduler"))
+    if flows(scheduler) != flow or not (flow or hasattr(scheduler, "alphas_cumprod")):
+        wrong = f"{kind.__name__} has no noise schedule of the {'flow matching' if flow else 'diffusion'} kind"
+        raise ScalexError(wrong, _choose("FlowMatchEulerDiscreteScheduler" if flow else "DDIMScheduler"))
     return scheduler
 
 
@@ -70,18 +75,34 @@ def _choose(scheduler: str) -> str:
     return f"Try another: `scheduler: {scheduler}` in the spec, or `--scheduler {scheduler}`"
 
 
-def fuse_lora(unet: Any, encoder: Any, file: Path, scheduler: Any) -> None:
-    """Adds a LoRA to the weights for good, so that it costs nothing at run time.
+def load_tokenizer(kind: Any, folder: Path) -> Any:
+    """A tokenizer of transformers.
 
     Raises:
-        ScalexError: peft is missing, or the LoRA does not fit the model.
+        ScalexError: it is missing or damaged.
     """
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json", "spiece.model")):
+        raise ScalexError(f"{folder} holds no {kind.__name__}", "Download or save the model again")
+    try:
+        with quiet():
+            return kind.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # a bare Exception is what the tokenizers library raises
+        raise ScalexError(f"{folder} can't be loaded ({error})", "Download or save the model again") from error
+
+
+def require_peft() -> None:
+    """Raises a ScalexError where the package that LoRAs need is missing."""
     if find_spec("peft") is None:
         raise ScalexError("a LoRA needs the package peft", "Install it: pip install 'peft>=0.15'")
+
+
+def fuse_lora(pipe: Any, file: Path) -> None:
+    """Adds a LoRA to the weights of a pipeline for good, so that it costs nothing at run time.
+
+    Raises:
+        ScalexError: the LoRA does not fit the model.
+    """
     with quiet():
-        pipe = diffusers.StableDiffusionPipeline(
-            None, encoder, None, unet, scheduler, None, None, requires_safety_checker=False
-        )
         try:
             pipe.load_lora_weights(file.parent, weight_name=file.name, use_safetensors=True, local_files_only=True)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:

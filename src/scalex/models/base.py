@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, final, runtime_checkable
@@ -17,9 +17,35 @@ from jaxtyping import Float, UInt8
 from scalex.errors import ScalexError
 from scalex.models._files import public
 
-__all__ = ["PRECISIONS", "Family", "Model", "Options", "choose_device", "choose_dtype"]
+__all__ = ["PRECISIONS", "Condition", "Family", "Model", "Options", "choose_device", "choose_dtype"]
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True, eq=False)
+class Condition:
+    """What a denoiser takes of some texts: tensors by name, each (n, ...)."""
+
+    parts: Mapping[str, torch.Tensor]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.parts.values())))
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self.parts[name]
+
+    def rows(self) -> list[Condition]:
+        """That of each text alone."""
+        return [Condition({name: part[i : i + 1] for name, part in self.parts.items()}) for i in range(len(self))]
+
+    def expand(self, n: int) -> Condition:
+        """That of one text, n times, without a copy."""
+        return Condition({name: part.expand(n, *part.shape[1:]) for name, part in self.parts.items()})
+
+    @classmethod
+    def join(cls, several: Sequence[Condition]) -> Condition:
+        """Those of several, one after the other."""
+        return cls({name: torch.cat([one[name] for one in several]) for name in several[0].parts})
 
 
 class Model(ABC):
@@ -48,15 +74,31 @@ class Model(ABC):
 
     @abstractmethod
     def new_scheduler(self) -> Any:
-        """A fresh `diffusers` scheduler, with `alphas_cumprod`."""
+        """A fresh `diffusers` scheduler, of the diffusion kind or for flow matching."""
+
+    def timed_scheduler(self, steps: int) -> Any:
+        """A fresh scheduler that is set to so many steps, as the model's pipeline sets it.
+
+        Timesteps stay on the CPU: schedulers look them up, which would wait for the device at every step.
+
+        Raises:
+            ValueError: the sampler can't make so many steps.
+        """
+        scheduler = self.new_scheduler()
+        scheduler.set_timesteps(steps)
+        return scheduler
 
     @abstractmethod
-    def encode(self, texts: Sequence[str], truncate: bool = False) -> Float[torch.Tensor, "n length width"]:
-        """The condition for each text.
+    def encode(self, texts: Sequence[str], truncate: bool = False) -> Condition:
+        """The condition of texts.
 
         Raises:
             ScalexError: a text is longer than the model takes, and `truncate` is off.
         """
+
+    def empty(self) -> Condition:
+        """The condition of no text, as guidance and the picture reading take it."""
+        return self.encode([""])
 
     @abstractmethod
     def embed(self, texts: Sequence[str], truncate: bool = False) -> Float[torch.Tensor, "n dim"]:
@@ -79,14 +121,26 @@ class Model(ABC):
         self,
         noisy: Float[torch.Tensor, "n c h w"],
         timestep: torch.Tensor | float | int,
-        condition: Float[torch.Tensor, "n length width"],
+        condition: Condition,
         guidance: float = 1.0,
     ) -> Float[torch.Tensor, "n c h w"]:
         """The denoiser's raw output. `guidance` matters only where the denoiser takes it as an input."""
 
     @abstractmethod
+    def probes(self) -> tuple[str, ...]:
+        """The names of the modules that can be probed, in the order in which the forward comes to them."""
+
+    @abstractmethod
     def probe_module(self) -> torch.nn.Module:
         """The module whose output is read and steered."""
+
+    def read_probe(self, output: Any) -> Float[torch.Tensor, "n c h w"]:
+        """The probe's value, as a map over the picture, from what its module gives."""
+        return output
+
+    def write_probe(self, output: Any, value: Float[torch.Tensor, "n c h w"]) -> Any:
+        """What the probe's module would give with this value in place of its own."""
+        return value
 
     @abstractmethod
     def decode(self, latents: Float[torch.Tensor, "n c h w"]) -> UInt8[np.ndarray, "n height width 3"]:
@@ -117,7 +171,8 @@ class Model(ABC):
 
 @dataclass(frozen=True)
 class Options:
-    """How to load a model: other parts for it, where it runs, and the pictures' size in pixels."""
+    """How to load a model: other parts for it (`unet`: another denoiser), where it runs, the pictures' size in pixels,
+    and the module to probe."""
 
     device: torch.device
     dtype: torch.dtype
@@ -125,6 +180,7 @@ class Options:
     lora: str | None = None
     scheduler: str | None = None
     size: int | None = None
+    probe: str | None = None
 
 
 @runtime_checkable

@@ -1,0 +1,74 @@
+"""Models whose denoiser is a transformer: the image's tokens are read after one of its blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+
+from scalex.models._assembled import Assembled, Parts
+from scalex.models._layout import Layout
+from scalex.models.base import Options
+
+__all__ = ["Transformer", "masked_mean"]
+
+
+class Transformer(Assembled):
+    """A model whose denoiser is a transformer. Its probe is the block in the middle, until a sweep finds a better one
+    (`scalex probe-sweep`); its value is the tokens of the image as a map, (width, rows, columns)."""
+
+    block_lists: Sequence[str] = ("transformer_blocks",)
+    image_at: int | None = None  # where a block gives texts and image both: which of these is the image
+
+    def __init__(self, parts: Parts, layout: Layout, options: Options) -> None:
+        super().__init__(parts, layout, options)
+        known = self.probes()
+        self.probe = self._choose_probe(options.probe, known[(len(known) - 1) // 2])
+        config = self._denoiser.config
+        patch = self._patch()
+        _, height, width = self.latent_shape
+        channels = int(config.num_attention_heads * config.attention_head_dim)
+        self.probe_shape = channels, height // patch, width // patch
+
+    def _patch(self) -> int:
+        """How many cells of the latent a token is wide."""
+        return int(self._denoiser.config.patch_size)
+
+    @property
+    def _multiple(self) -> int:
+        return self._scale * self._patch()
+
+    def _takes_guidance(self) -> bool:
+        return False
+
+    def probes(self) -> tuple[str, ...]:
+        """All blocks."""
+        return tuple(f"{name}.{i}" for name in self.block_lists for i in range(len(getattr(self._denoiser, name))))
+
+    def probe_module(self) -> torch.nn.Module:
+        """The probed block."""
+        return self._denoiser.get_submodule(self.probe)
+
+    def read_probe(self, output: Any) -> Float[torch.Tensor, "n c h w"]:
+        """The image's tokens, laid out as the picture."""
+        tokens = output if self.image_at is None else output[self.image_at]
+        return tokens.transpose(1, 2).unflatten(2, self.probe_shape[1:])
+
+    def write_probe(self, output: Any, value: Float[torch.Tensor, "n c h w"]) -> Any:
+        """The texts' tokens, where a block gives them, stay."""
+        tokens = value.flatten(2).transpose(1, 2)
+        if self.image_at is None:
+            return tokens
+        return tuple(tokens if i == self.image_at else part for i, part in enumerate(output))
+
+    def _times(self, timestep: torch.Tensor | float | int, n: int) -> Float[torch.Tensor, "n"]:
+        """The timestep for each of n samples, on the device."""
+        return torch.as_tensor(timestep, device=self.device).reshape(1).expand(n)
+
+
+def masked_mean(states: Float[torch.Tensor, "n length width"], mask: torch.Tensor) -> Float[torch.Tensor, "n width"]:
+    """The mean over the tokens of a text, in fp32: what stands for it where an encoder has no pooled output."""
+    weights = mask.to(torch.float32)[..., None]
+    return (states.float() * weights).sum(1) / weights.sum(1).clamp(min=1)
