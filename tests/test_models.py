@@ -205,7 +205,7 @@ def test_another_unet_brings_its_scheduler(folder: Path, tmp_path: Path, ddim: M
     noisy, condition = torch.ones(1, 4, 8, 8), by_pipeline.encode(["a nurse"])
     unet = diffusers.UNet2DConditionModel.from_pretrained(other / "unet").eval()
     with torch.no_grad():
-        torch.testing.assert_close(by_pipeline.predict(noisy, 5, condition), unet(noisy, 5, condition).sample)
+        torch.testing.assert_close(by_pipeline.predict(noisy, 5, condition), unet(noisy, 5, condition["states"]).sample)
 
 
 def test_another_unet_without_a_scheduler_takes_that_of_the_model(folder: Path, tmp_path: Path, ddim: Model) -> None:

@@ -44,7 +44,8 @@ def load_parts(layout: Layout, options: Options, pipeline: Any, denoiser: Any, *
         pipeline, denoiser: classes of diffusers. flow: whether its schedule is one of flow matching.
 
     Raises:
-        ScalexError: a part is missing, pickled, damaged or of an unknown kind, or the LoRA does not fit or lacks its package.
+        ScalexError: a part is missing, pickled, damaged or of an unknown kind, or the LoRA does not fit,
+            or lacks its package.
     """
     if layout.lora:
         require_peft()

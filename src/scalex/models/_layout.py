@@ -59,8 +59,8 @@ def find_layout(folder: Path, options: Options, denoiser: str, encoders: Sequenc
     """The layout of a pipeline's folder.
 
     Args:
-        encoders: the suffixes of its text encoders and tokenizers: "", "_2", "_3". One that the model's index gives as
-            null is left out.
+        encoders: the suffixes of its text encoders and tokenizers: "", "_2", "_3". But for the first, those are left
+            out that the model's index does not name.
     """
     index = read_json(folder / "model_index.json")
     lora = lora_file(options.lora) if options.lora else None
@@ -69,23 +69,23 @@ def find_layout(folder: Path, options: Options, denoiser: str, encoders: Sequenc
     near = [own, own / "scheduler", own.parent / "scheduler"] if options.unet else []
     scheduler = config_file([*near_lora, *near, folder / "scheduler"], "scheduler_config.json")
     advice = config_file([*near_lora, own if options.unet else folder], "scalex.json")
-    here = [suffix for suffix in encoders if _kind(index, f"text_encoder{suffix}") != ""]
+    here = [suffix for suffix in encoders if not suffix or _kind(index, f"text_encoder{suffix}")]
     return Layout(
         folder,
         denoiser,
         {denoiser: own} | {role: folder / role for role in (*(f"text_encoder{s}" for s in here), "vae")},
         {f"tokenizer{suffix}": folder / f"tokenizer{suffix}" for suffix in here},
-        {role: kind for role in index if isinstance(kind := _kind(index, role), str) and kind},
+        {role: kind for role in index if (kind := _kind(index, role))},
         scheduler or folder / "scheduler" / "scheduler_config.json",
         advice,
         lora,
     )
 
 
-def _kind(index: Mapping[str, Any], role: str) -> str | None:
-    """The class of a part as the index has it: empty where it says that there is none, None where it says nothing."""
+def _kind(index: Mapping[str, Any], role: str) -> str:
+    """The class of a part as the index has it; empty where there is none."""
     said = index.get(role)
-    return (said[-1] or "") if isinstance(said, list) and said else None
+    return str(said[-1] or "") if isinstance(said, list) and said else ""
 
 
 def _find_denoiser(folder: Path, name: str | None, denoiser: str) -> Path:

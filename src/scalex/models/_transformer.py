@@ -63,8 +63,8 @@ class Transformer(Assembled):
             return tokens
         return tuple(tokens if i == self.image_at else part for i, part in enumerate(output))
 
-    def _times(self, timestep: torch.Tensor | float | int, n: int) -> Float[torch.Tensor, "n"]:
-        """The timestep for each of n samples, on the device."""
+    def _times(self, timestep: torch.Tensor | float | int, n: int) -> torch.Tensor:
+        """The timestep for each of n samples, (n,), on the device."""
         return torch.as_tensor(timestep, device=self.device).reshape(1).expand(n)
 
 
