@@ -45,6 +45,7 @@ STAGES = [
     "runs",
     "sequential",
     "auditing",
+    "sweep",
     "naming",
     "comparing",
     "gating",

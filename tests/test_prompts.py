@@ -492,6 +492,7 @@ OTHER_THAN_DEFAULT = {
     "first_seed": 9,
     "width": 0.05,
     "budget": 20,
+    "probe": "up_blocks.0",
     "scheduler": "DDIMScheduler",
     "keep": {"text": ["first", 1], "picture": "last"},
     "reference": "human",

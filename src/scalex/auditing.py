@@ -188,6 +188,7 @@ def prepare(
         device=device,
         dtype=chosen.precision,
         size=chosen.size,
+        probe=chosen.probe,
     )
     plan = Plan(
         readings=chosen.readings,

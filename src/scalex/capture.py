@@ -21,7 +21,7 @@ from scalex.errors import ScalexError
 from scalex.models import Condition, Model
 from scalex.plan import Keep, Plan, Pool, Steps
 from scalex.records import Reading
-from scalex.trajectory import Probe, Walk, look, start_noise
+from scalex.trajectory import Probe, Reader, Walk, look, start_noise
 
 __all__ = [
     "CaptureStats",
@@ -180,7 +180,7 @@ def _check_finite(values: Float32[np.ndarray, "n ..."], batch: Sequence[Sample],
 class _Session:
     """A model made ready for a plan: probe, texts and batches, shared by capturing and generating."""
 
-    def __init__(self, model: Model, probe: Probe, plan: Plan, steps: Steps, samples: Sequence[Sample]) -> None:
+    def __init__(self, model: Model, probe: Reader, plan: Plan, steps: Steps, samples: Sequence[Sample]) -> None:
         self._model, self._probe, self._steps, self._samples = model, probe, steps, samples
         self.batches = _Batches(model, plan.batch)
         needs_empty = bool(steps.picture) or steps.doubled
@@ -198,7 +198,13 @@ class _Session:
 
 
 def capture(
-    model: Model, samples: Sequence[Sample], plan: Plan, sink: Sink, progress: Progress | None = None
+    model: Model,
+    samples: Sequence[Sample],
+    plan: Plan,
+    sink: Sink,
+    progress: Progress | None = None,
+    *,
+    reader: Reader | None = None,
 ) -> CaptureStats:
     """Captures the latents of samples, batch by batch, in their order.
 
@@ -206,6 +212,7 @@ def capture(
         samples: (text, seed) pairs.
         sink: called per batch and reading with the batch's samples and their latents, float32 (n, kept steps, width).
         progress: called per batch with the number of samples done and in all.
+        reader: what reads a forward; by default a `Probe`, at the model's own.
 
     Raises:
         ScalexError: a latent is not finite (named by prompt and seed), a text is too long, the memory does not suffice
@@ -213,7 +220,7 @@ def capture(
     """
     began, done = time.perf_counter(), 0
     steps, pool = plan.resolve(model), plan.pool(model)
-    with Probe(model) as probe, _exact_inference(model):
+    with reader or Probe(model) as probe, _exact_inference(model):
         session = _Session(model, probe, plan, steps, samples)
         for batch, latents in session.run(lambda walk: _read(walk, steps, pool)):
             for reading, values in latents.items():

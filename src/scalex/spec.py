@@ -147,6 +147,7 @@ class AuditSpec(BaseModel):
     Attributes:
         model: folder or hub id; None is the embedded organism. unet: another U-Net for it (a subfolder of the model, a
             folder or a hub id). lora: a LoRA on top. scheduler: a `diffusers` class in place of the model's.
+        probe: the block that is read, of those that `scalex probe-sweep` lists; None is the middle one.
         steps: denoising steps, and guidance: its scale; None is what the model recommends.
         keep: the steps whose latents are kept: "first", "last", "all", numbers from 0, or a mapping of these by reading
             (see `Plan`). Analyses read the last one kept.
@@ -176,6 +177,7 @@ class AuditSpec(BaseModel):
     unet: str | None = Field(None, min_length=1)
     lora: str | None = Field(None, min_length=1)
     scheduler: str | None = Field(None, min_length=1)
+    probe: str | None = Field(None, min_length=1)
     steps: Whole | None = Field(None, ge=1, le=1000)
     guidance: Number | None = Field(None, ge=1)
     keep: Kept | dict[Reading, Kept] | None = None

@@ -6,7 +6,7 @@ import hashlib
 import inspect
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float, Float32
@@ -14,7 +14,7 @@ from jaxtyping import Float, Float32
 from scalex.models import Condition, Model, clean_latent, mixture
 from scalex.plan import Steps
 
-__all__ = ["Probe", "Walk", "look", "start_noise"]
+__all__ = ["Everywhere", "Probe", "Reader", "Walk", "look", "start_noise"]
 
 _READING_NOISE = 1  # the stream of the noise that the picture reading adds; stream 0 is the trajectory's own
 
@@ -108,13 +108,59 @@ class Probe:
         return value
 
 
+class Everywhere:
+    """In a probe's place: reads all that a model can be probed at, in one whole forward.
+
+    A value is the means over each probe's map, side by side: (n, widths summed, 1, 1). `widths` has them by name, once
+    a forward has been read. Nothing stops; `full` counts samples.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._model, self._names = model, model.probes()
+        self._seen: dict[str, torch.Tensor] = {}
+        self.widths: dict[str, int] = {}
+        self.full = self.stopped = 0
+
+    def __enter__(self) -> Everywhere:
+        modules = [self._model.submodule(name) for name in self._names]
+        self._handles = [m.register_forward_hook(self._keeping(n)) for n, m in zip(self._names, modules)]
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _keeping(self, name: str) -> Callable[[torch.nn.Module, Any, Any], None]:
+        def keep(module: torch.nn.Module, inputs: Any, output: Any) -> None:
+            self._seen[name] = self._model.read_probe(output).float().mean((2, 3))
+
+        return keep
+
+    def read(self, forward: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, Float[torch.Tensor, "n c 1 1"]]:
+        """Runs a whole forward; returns what it gives, and all values."""
+        self._seen = {}
+        output = forward()
+        found = [self._seen[name] for name in self._names]
+        self.widths = {name: one.shape[1] for name, one in zip(self._names, found)}
+        self.full += len(output)
+        return output, torch.cat(found, dim=1)[..., None, None]
+
+    def stop(self, forward: Callable[[], torch.Tensor]) -> Float[torch.Tensor, "n c 1 1"]:
+        """All values of a forward, which does not stop."""
+        return self.read(forward)[1]
+
+
+Reader: TypeAlias = Probe | Everywhere
+"""What reads a forward."""
+
+
 class Walk:
     """A batch of samples on their way from noise to pictures, in fp32 between the denoiser's calls."""
 
     def __init__(
         self,
         model: Model,
-        probe: Probe,
+        probe: Reader,
         steps: Steps,
         seeds: Sequence[int],
         condition: Condition,
@@ -168,7 +214,7 @@ class Walk:
 
 def look(
     model: Model,
-    probe: Probe,
+    probe: Reader,
     steps: Steps,
     schedule: Any,
     empty: Condition,

@@ -157,6 +157,10 @@ class Assembled(Model):
             int(advice.get("steps", steps)),
         )
 
+    def submodule(self, probe: str) -> torch.nn.Module:
+        """A block of the denoiser."""
+        return self._denoiser.get_submodule(probe)
+
     def _choose_probe(self, asked: str | None, usual: str) -> str:
         known = self.probes()
         if asked is not None and asked not in known:

@@ -47,10 +47,6 @@ class Transformer(Assembled):
         """All blocks."""
         return tuple(f"{name}.{i}" for name in self.block_lists for i in range(len(getattr(self._denoiser, name))))
 
-    def probe_module(self) -> torch.nn.Module:
-        """The probed block."""
-        return self._denoiser.get_submodule(self.probe)
-
     def read_probe(self, output: Any) -> Float[torch.Tensor, "n c h w"]:
         """The image's tokens, laid out as the picture."""
         tokens = output if self.image_at is None else output[self.image_at]

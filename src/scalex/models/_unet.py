@@ -71,10 +71,6 @@ class UNet(Assembled):
         height, wide = (math.ceil(edge / 2**halvings) for edge in self.latent_shape[1:])
         return int(width), height, wide
 
-    def probe_module(self) -> torch.nn.Module:
-        """The probed block."""
-        return self._unet.get_submodule(self.probe)
-
     def read_probe(self, output: Any) -> Float[torch.Tensor, "n c h w"]:
         """A block of the way down gives what it hands across, too."""
         return output[0] if isinstance(output, tuple) else output

@@ -131,8 +131,13 @@ class Model(ABC):
         """The names of the modules that can be probed, in the order in which the forward comes to them."""
 
     @abstractmethod
+    def submodule(self, probe: str) -> torch.nn.Module:
+        """The module of one of `probes`."""
+
+    @final
     def probe_module(self) -> torch.nn.Module:
         """The module whose output is read and steered."""
+        return self.submodule(self.probe)
 
     def read_probe(self, output: Any) -> Float[torch.Tensor, "n c h w"]:
         """The probe's value, as a map over the picture, from what its module gives."""
