@@ -48,8 +48,8 @@ class Sweep:
     samples: int
 
     def best(self) -> pd.DataFrame:
-        """Per reading, at the step that it keeps: the probe of the largest AUC, mean over attributes; of those within 0.005
-        of it, that of the largest effect."""
+        """Per reading, at the step that it keeps: the probe of the largest AUC (the mean over attributes); of those
+        within 0.005 of it, that of the largest effect."""
         kept = self.table[self.table.kept]
         mean = kept.groupby(["reading", "probe"], sort=False)[["auc", "least", "effect"]].mean().reset_index()
         near = mean[mean.auc >= mean.groupby("reading").auc.transform("max") - _AS_GOOD]
