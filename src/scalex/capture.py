@@ -31,6 +31,7 @@ __all__ = [
     "Progress",
     "Sample",
     "Sink",
+    "batch_size",
     "capture",
     "capture_pictures",
     "generate",
@@ -97,13 +98,19 @@ class CaptureStats:
         return self.full * each["full"] + self.stopped * each["stopped"] + self.texts * each["encode"]
 
 
+def batch_size(model: Model, plan: Plan) -> int:
+    """How many samples a batch has at first: what the plan says, or what suits the device."""
+    height, width = model.latent_shape[1:]
+    # About 32 Stable Diffusion samples of 512 pixels on a GPU; on a CPU what stays near its caches.
+    usual = max(1, min(256, (2**17 if model.device.type == "cuda" else 2**13) // (height * width)))
+    return plan.batch or usual
+
+
 class _Batches:
     """Cuts samples into batches, halving their size for good where the device's memory does not suffice."""
 
-    def __init__(self, model: Model, size: int | None) -> None:
-        height, width = model.latent_shape[1:]
-        # About 32 Stable Diffusion samples of 512 pixels on a GPU; on a CPU what stays near its caches.
-        self.size = size or max(1, min(256, (2**17 if model.device.type == "cuda" else 2**13) // (height * width)))
+    def __init__(self, model: Model, plan: Plan) -> None:
+        self.size = batch_size(model, plan)
 
     def run(self, samples: Sequence[S], work: Callable[[list[S]], T]) -> Iterator[tuple[list[S], T]]:
         """Yields each batch with what `work` makes of it.
@@ -182,7 +189,7 @@ class _Session:
 
     def __init__(self, model: Model, probe: Reader, plan: Plan, steps: Steps, samples: Sequence[Sample]) -> None:
         self._model, self._probe, self._steps, self._samples = model, probe, steps, samples
-        self.batches = _Batches(model, plan.batch)
+        self.batches = _Batches(model, plan)
         needs_empty = bool(steps.picture) or steps.doubled
         self.texts = _Texts(model, samples, plan.truncate, needs_empty)
 
@@ -280,7 +287,7 @@ def capture_pictures(
     """
     began, done = time.perf_counter(), 0
     steps, pool = replace(plan, readings=("picture",)).resolve(model), plan.pool(model)
-    batches = _Batches(model, plan.batch)
+    batches = _Batches(model, plan)
     with Probe(model) as probe, _exact_inference(model):
         empty, schedule = model.empty(), model.new_scheduler()
         parts = batches.run(list(pictures), lambda keys: model.encode_images(np.stack([pictures[k] for k in keys])))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
-from scalex.engine.local import Filled, fill, missing
+from scalex.engine._work import Filled, missing
+from scalex.engine.local import fill
+from scalex.engine.processes import Processes
 
-__all__ = ["Filled", "fill", "missing"]
+__all__ = ["Filled", "Processes", "fill", "missing"]

@@ -13,7 +13,7 @@ import torch
 from scalex.errors import ScalexError
 from scalex.models._files import quiet, read_json, resolve
 from scalex.models._schedules import clean_latent, mixture, timesteps
-from scalex.models.base import PRECISIONS, Condition, Family, Model, Options, choose_device, choose_dtype
+from scalex.models.base import PRECISIONS, Condition, Family, Model, Options, Source, choose_device, choose_dtype
 
 __all__ = [
     "PRECISIONS",
@@ -21,6 +21,7 @@ __all__ = [
     "Family",
     "Model",
     "Options",
+    "Source",
     "clean_latent",
     "families",
     "load_model",
@@ -73,7 +74,9 @@ def load_model(
     kind = _pipeline_class(folder)
     for family in families().values():
         if kind in family.PIPELINES:
-            return family.load(folder, options)
+            model = family.load(folder, options)
+            model.source = Source(str(path_or_id), unet, lora, scheduler, model.precision, size, probe)
+            return model
     known = ", ".join(p for family in families().values() for p in family.PIPELINES)
     raise ScalexError(f"{folder} holds a {kind}, which no family of scalex reads", f"It reads {known}")
 

@@ -17,7 +17,7 @@ from jaxtyping import Float, UInt8
 from scalex.errors import ScalexError
 from scalex.models._files import public
 
-__all__ = ["PRECISIONS", "Condition", "Family", "Model", "Options", "choose_device", "choose_dtype"]
+__all__ = ["PRECISIONS", "Condition", "Family", "Model", "Options", "Source", "choose_device", "choose_dtype"]
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -58,6 +58,7 @@ class Model(ABC):
         latent_shape: (channels, height, width) of the noise and of the clean latent.
         probe: the name of the probed module. probe_shape: (channels, height, width) of its output.
         default_guidance, default_steps: as the model recommends in its `scalex.json`, else by its kind.
+        source: how it was loaded.
         embeds_guidance: the denoiser takes the guidance as an input (guided distillation): one forward is enough.
     """
 
@@ -71,6 +72,7 @@ class Model(ABC):
     default_guidance: float
     default_steps: int
     embeds_guidance: bool
+    source: Source
 
     @abstractmethod
     def new_scheduler(self) -> Any:
@@ -172,6 +174,19 @@ class Model(ABC):
         scheduler = self.new_scheduler()
         config = json.dumps(public(dict(scheduler.config)), sort_keys=True, default=str)
         return f"{type(scheduler).__name__}-{hashlib.sha256(config.encode()).hexdigest()[:12]}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """How a model was loaded: what another process needs to load the same. Arguments of `scalex.models.load_model`."""
+
+    path_or_id: str
+    unet: str | None
+    lora: str | None
+    scheduler: str | None
+    dtype: str
+    size: int | None
+    probe: str | None
 
 
 @dataclass(frozen=True)
