@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from scalex.capture import CaptureStats, Plan, Progress, batch_size
-from scalex.engine._work import Count, Filled, StoreFailed, Unit, cut, missing, together
+from scalex.engine._work import Count, Filled, StoreFailed, Unit, cut, lacking, missing, together
 from scalex.engine._worker import Post, Worker
 from scalex.errors import ScalexError
 from scalex.models import Model
@@ -88,7 +88,7 @@ class Processes:
         units = cut(groups, _BATCHES * batch_size(model, plan))
         shift = _Shift(deque(units), plan, count)
         try:
-            self._hire(min(len(units), self._asked or len(devices(model))), model, store)
+            self._hire(max(len(self._crew), min(len(units), self._asked or len(devices(model)))), model, store)
             self._work(shift)
         except KeyboardInterrupt:
             self.close()
@@ -97,16 +97,17 @@ class Processes:
         except BaseException:
             self.close()
             raise
-        if shift.aside:
-            raise _set_aside(shift, total)
+        lost = lacking(store, recipes, [sample for unit, _ in shift.aside for sample in unit.samples])
+        if lost:
+            raise _set_aside(shift, sum(map(len, lost.values())), total)
         return together(recipes, prompts, seeds, shift.stats, began)
 
     def _hire(self, n: int, model: Model, store: Store) -> None:
-        """Workers up to so many; those of an earlier fill go on, if it was of the same model and store."""
+        """So many workers; those of an earlier fill go on, if it was of the same model and store, and of as many."""
         posts = _posts(model, store, n)
-        if [hand.post for hand in self._crew[:n]] != posts[: len(self._crew)]:
+        if [hand.post for hand in self._crew] != posts:
             self.close()
-        self._crew += [_Hand(post) for post in posts[len(self._crew) :]]
+            self._crew = [_Hand(post) for post in posts]
 
     def _work(self, shift: _Shift) -> None:
         while shift.left or any(hand.unit for hand in self._crew):
@@ -255,8 +256,7 @@ def _posts(model: Model, store: Store, n: int) -> list[Post]:
     ]
 
 
-def _set_aside(shift: _Shift, total: int) -> ScalexError:
-    lost = sum(len(unit.samples) for unit, _ in shift.aside)
+def _set_aside(shift: _Shift, lost: int, total: int) -> ScalexError:
     (unit, why), more = shift.aside[0], len(shift.aside) - 1
     text, seed = unit.samples[0]
     alone = len(unit.samples) == 1
