@@ -5,7 +5,14 @@ one reading without q and verdict, and `conclude(finding, attributes, rules)` fo
 holds its readings against each other offers `compare` in place of `analyse`, and is given the latents by reading; one
 that leaves tables beside its findings offers `explore`. `ROLES` names the prompts that it takes where those are not the
 concepts alone, `EMBEDDINGS` whether it takes the text encoder's embeddings, and `planted(rng)` gives data with a known
-answer, for the tests. A new analysis is one new file here, or an entry point in the group `scalex.analyses` of another
+answer, for the tests.
+
+Where an audit adds seeds to undecided concepts (`scalex.sequential`), `BY_CONCEPT = True` says that a concept's own
+samples decide its findings, so that it may be analysed beside concepts of fewer seeds, and `DECISIVE = True` (which
+implies it) that a concept is waited for while one of its findings is *undecided* with an interval wider than asked, in
+units of a lean or a share. `NO_CLAIM` names the verdicts with which it claims nothing, beside `UNCLAIMED`.
+
+A new analysis is one new file here, or an entry point in the group `scalex.analyses` of another
 distribution; modules whose names begin with an underscore are shared parts.
 """
 
@@ -27,9 +34,24 @@ from scalex.analyses._outcome import Outcome
 from scalex.errors import ScalexError
 from scalex.records import ROLES, Finding, Latents, Reading, Role, Rules
 
-__all__ = ["Analysis", "Outcome", "available", "check", "embeds", "explore", "lacking", "roles", "run"]
+__all__ = [
+    "UNCLAIMED",
+    "Analysis",
+    "Outcome",
+    "available",
+    "by_concept",
+    "check",
+    "claims",
+    "decisive",
+    "embeds",
+    "explore",
+    "lacking",
+    "roles",
+    "run",
+]
 
 GROUP = "scalex.analyses"
+UNCLAIMED = ("undecided", "balanced", "not expressed")  # the verdicts of any analysis that claim nothing
 
 
 @runtime_checkable
@@ -113,6 +135,39 @@ def embeds(names: Iterable[str]) -> bool:
         ScalexError: an unknown analysis.
     """
     return any(getattr(_named(name), "EMBEDDINGS", False) for name in names)
+
+
+def by_concept(names: Iterable[str]) -> list[str]:
+    """Those of the named analyses that take a concept by itself (`BY_CONCEPT` or `DECISIVE`).
+
+    Raises:
+        ScalexError: an unknown analysis.
+    """
+    return [name for name in names if _says(name, "BY_CONCEPT") or _says(name, "DECISIVE")]
+
+
+def decisive(names: Iterable[str]) -> list[str]:
+    """Those of the named analyses whose verdicts a concept is waited for (`DECISIVE`).
+
+    Raises:
+        ScalexError: an unknown analysis.
+    """
+    return [name for name in names if _says(name, "DECISIVE")]
+
+
+def _says(name: str, attribute: str) -> bool:
+    return bool(getattr(_named(name), attribute, False))
+
+
+def claims(findings: Sequence[Finding]) -> list[bool]:
+    """Which findings claim an effect by their verdicts: not `UNCLAIMED`, nor `NO_CLAIM` of their analysis.
+
+    Raises:
+        ScalexError: a finding of an unknown analysis.
+    """
+    names = {f.analysis for f in findings}
+    nothing = {name: {*UNCLAIMED, *getattr(_named(name), "NO_CLAIM", ())} for name in names}
+    return [f.verdict not in nothing[f.analysis] for f in findings]
 
 
 def run(

@@ -26,6 +26,7 @@ from scalex.analyses._rows import blank, join, screened, with_verdict
 from scalex.records import Finding, Latents, Reading, Rules
 
 __all__ = [
+    "DECISIVE",
     "NAME",
     "READINGS",
     "Direction",
@@ -43,6 +44,7 @@ __all__ = [
 
 NAME = "defaults"
 READINGS: tuple[Reading, ...] = ("text", "picture")
+DECISIVE = True
 Direction: TypeAlias = Literal["own", "shared", "lda"]
 
 

@@ -21,7 +21,9 @@ from scalex.analyses.defaults import lean_scores, mixture, mixture_intervals, mi
 from scalex.records import Finding, Latents, Reading, Rules
 
 __all__ = [
+    "BY_CONCEPT",
     "NAME",
+    "NO_CLAIM",
     "READINGS",
     "Difference",
     "Side",
@@ -35,6 +37,8 @@ __all__ = [
 
 NAME = "disagreement"
 READINGS: tuple[Reading, ...] = ("text", "picture")
+BY_CONCEPT = True
+NO_CLAIM = ("readings agree",)
 
 
 class Side(NamedTuple):

@@ -26,6 +26,7 @@ from scalex.directions import Method, classify
 from scalex.records import Finding, Latents, Reading, Rules
 
 __all__ = [
+    "DECISIVE",
     "METHOD",
     "NAME",
     "READINGS",
@@ -40,6 +41,7 @@ __all__ = [
 
 NAME = "rates"
 READINGS: tuple[Reading, ...] = ("picture",)
+DECISIVE = True
 METHOD: Method = "lda"  # came nearest to the truth on organisms: bench/estimators.py
 
 

@@ -28,10 +28,23 @@ from scalex.analyses._rows import blank, screened
 from scalex.analyses.defaults import lean_scores
 from scalex.records import Finding, Latents, Reading, Role, Rules
 
-__all__ = ["CHOICES", "NAME", "READINGS", "ROLES", "analyse", "conclude", "planted", "settings"]
+__all__ = [
+    "BY_CONCEPT",
+    "CHOICES",
+    "NAME",
+    "NO_CLAIM",
+    "READINGS",
+    "ROLES",
+    "analyse",
+    "conclude",
+    "planted",
+    "settings",
+]
 
 NAME = "sensitivity"
 READINGS: tuple[Reading, ...] = ("text", "picture")
+BY_CONCEPT = True
+NO_CLAIM = ("robust",)
 ROLES: tuple[Role, ...] = ("concept", "wording")
 CHOICES = {"template": "template", "wording": "wording", "seeds": "half of the seeds", "step": "step"}
 _UNIT = "lean difference"
