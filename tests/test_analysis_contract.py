@@ -13,7 +13,7 @@ import pytest
 
 from scalex import analyses
 from scalex.analyses._planted import Planted
-from scalex.records import READINGS, ROLES, Finding, Latents, Reading, Rules
+from scalex.records import READINGS, ROLES, VARIED, Finding, Latents, Reading, Rules
 
 RULES = Rules(resamples=500, permutations=1999)
 NULLS = 20
@@ -48,6 +48,7 @@ def test_the_module_says_what_it_takes(name: str) -> None:
     assert analysis.READINGS
     assert set(analysis.READINGS) <= set(READINGS)
     assert set(analyses.roles([name])) <= set(ROLES)
+    assert set(analyses.variants([name])) <= set(VARIED)
     assert set(case(name).latents) == set(analysis.READINGS)
 
 
@@ -75,6 +76,24 @@ def test_findings_are_whole(name: str) -> None:
         assert f.low <= f.estimate <= f.high or any(map(math.isnan, numbers))
         assert not math.isinf(sum(numbers))
         assert math.isnan(f.q) or f.q >= f.p > 0
+
+
+@every
+def test_only_the_variants_that_it_names_are_taken(name: str) -> None:
+    """An audit captures no others, so without them the findings are the same."""
+    taken = analyses.variants([name])
+    planted = case(name).latents
+    kept = {
+        r: [p.role in taken or not p.attribute or p.role == "wording" for p in x.prompts] for r, x in planted.items()
+    }
+    some = {r: without(x, kept[r]) for r, x in planted.items()}
+    assert list(map(repr, run(name, some))) == list(map(repr, found(name)))
+
+
+def without(latents: Latents, kept: list[bool]) -> Latents:
+    embeddings = None if latents.embeddings is None else latents.embeddings[kept]
+    prompts = tuple(p for p, keep in zip(latents.prompts, kept) if keep)
+    return replace(latents, values=latents.values[kept], prompts=prompts, embeddings=embeddings)
 
 
 @every

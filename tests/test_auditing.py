@@ -123,6 +123,22 @@ def test_what_can_be_known_before_is_said_before_anything_is_captured(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_audit_captures_the_prompts_that_its_analyses_take_alone(tmp_path: Path) -> None:
+    """Descriptors take variants of the reference; what they do not take is named where another analysis asks for it."""
+    asked = SPEC | {"analyses": ["descriptors"], "seeds": 4, "resamples": 200, "permutations": 199}
+    run = scalex.audit(spec=asked, out=tmp_path, readings=["text"])
+    assert run.manifest["n_samples"] == run.manifest["n_captured"] == (3 + 1 + 2) * 2 * 4
+    pd.testing.assert_frame_equal(scalex.analyze(tmp_path).findings, run.findings)
+    with pytest.raises(
+        ScalexError, match=r"'defaults' takes prompts that this run did not capture \(variants of a con"
+    ):
+        scalex.analyze(tmp_path, ["defaults"])
+    before = {key: told for key, told in run.manifest.items() if key != "variants"}  # runs had all that there are
+    (tmp_path / "manifest.json").write_text(json.dumps(before))
+    with pytest.raises(ScalexError, match="samples are missing"):
+        scalex.analyze(tmp_path)
+
+
 def test_all_analyses_are_those_that_the_readings_allow(tmp_path: Path) -> None:
     found = scalex.audit(spec=SPEC | {"readings": ["text"], "analyses": "all", "seeds": 4}, out=tmp_path).findings
     assert "defaults" in set(found.analysis)

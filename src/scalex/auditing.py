@@ -30,7 +30,7 @@ from scalex.errors import ScalexError, resumable
 from scalex.models import Model, load_model
 from scalex.organisms import EMBEDDED, EMBEDDED_SPEC, EMBEDDED_UNET
 from scalex.prompts import AuditSpec, build_prompts, load_spec, prompts_hash, resolve, samples
-from scalex.records import Finding, Latents, Prompt, Reading, Recipe
+from scalex.records import VARIED, Finding, Latents, Prompt, Reading, Recipe
 from scalex.report import Layout, lean_chart, rates_chart, render, write_tables
 from scalex.store import Store
 
@@ -178,7 +178,7 @@ def prepare(
     chosen = resolve(load_spec(asked, given))
     names = _analyses_of(chosen)
     analyses.check(names, chosen.readings)  # before anything is captured
-    prompts = build_prompts(chosen, analyses.roles(names))
+    prompts = build_prompts(chosen, analyses.roles(names), analyses.variants(names))
     embedded = chosen.model is None
     loaded = load_model(
         EMBEDDED if embedded else str(chosen.model),
@@ -325,9 +325,12 @@ def analyze(run: str | Path, names: Sequence[str] | None = None, *, store: str |
 
 def _check_roles(names: Sequence[str], spec: AuditSpec, manifest: Mapping[str, Any]) -> None:
     """Raises where an analysis takes prompts that the spec has and the run did not capture."""
-    captured = manifest.get("roles", ("concept",))
+    captured = set(_prompts_of(spec, manifest))
+    roles = {p.role for p in captured}
     for name in names:
-        absent = [role for role in analyses.roles([name]) if role not in captured and build_prompts(spec, (role,))]
+        taken = build_prompts(spec, analyses.roles([name]), analyses.variants([name]))
+        lacking = (p.role for p in taken if p not in captured)
+        absent = dict.fromkeys(f"variants of a {role}" if role in roles else role for role in lacking)
         if absent:
             raise ScalexError(
                 f"analysis {name!r} takes prompts that this run did not capture ({', '.join(absent)})",
@@ -378,13 +381,18 @@ def _analyses_of(spec: AuditSpec) -> Sequence[str]:
     return spec.analyses
 
 
+def _prompts_of(spec: AuditSpec, manifest: Mapping[str, Any]) -> tuple[Prompt, ...]:
+    """The prompts that a run captured. One from before there were roles, or a choice of variants, holds all of them."""
+    return build_prompts(spec, manifest.get("roles", ("concept",)), manifest.get("variants", VARIED))
+
+
 def _latents(
     spec: AuditSpec, manifest: Mapping[str, Any], folder: Path, place: Path, look: sequential.Look | None = None
 ) -> dict[Reading, Latents]:
     """Those of all prompts at the first seeds; or of a later look, without embeddings."""
     store = Store.open(place, create=False)
     known: dict[str, Recipe] = {stored.recipe.id: stored.recipe for stored in store.recipes()}
-    prompts, seeds = build_prompts(spec, manifest.get("roles", ("concept",))), spec.seed_range
+    prompts, seeds = _prompts_of(spec, manifest), spec.seed_range
     embeddings = runs.load_embeddings(folder, prompts_hash(prompts))
     if look:
         (prompts, seeds), embeddings = sequential.of_look(spec, _analyses_of(spec), prompts, look), None
@@ -425,7 +433,7 @@ def _draw(job: Job, drawing: Progress) -> dict[str, UInt8[np.ndarray, "n height 
 
 
 def _manifest(job: Job, filled: Filled) -> dict[str, Any]:
-    steps = job.plan.resolve(job.model)
+    steps, names = job.plan.resolve(job.model), _analyses_of(job.spec)
     recipe = next(iter(filled.recipes.values()))
     return {
         "model": _name(job.spec.model),
@@ -441,7 +449,8 @@ def _manifest(job: Job, filled: Filled) -> dict[str, Any]:
         "device": str(job.model.device),
         "seeds": len(job.seeds),
         "first_seed": job.spec.first_seed,
-        "roles": list(analyses.roles(_analyses_of(job.spec))),
+        "roles": list(analyses.roles(names)),
+        "variants": list(analyses.variants(names)),
         "prompts_hash": prompts_hash(job.prompts),
         "n_prompts": len(job.prompts),
         "n_samples": filled.asked,

@@ -4,8 +4,9 @@ A module offers `NAME`, `READINGS` (the readings it takes), `analyse(latents, at
 one reading without q and verdict, and `conclude(finding, attributes, rules)` for the verdict once q is known. One that
 holds its readings against each other offers `compare` in place of `analyse`, and is given the latents by reading; one
 that leaves tables beside its findings offers `explore`. `ROLES` names the prompts that it takes where those are not the
-concepts alone, `EMBEDDINGS` whether it takes the text encoder's embeddings, and `planted(rng)` gives data with a known
-answer, for the tests.
+concepts alone. `VARIANTS` names the roles of which it takes the attributes' values, too, where it does not take those
+of concepts and of the reference alike (concepts stand in for a reference that a spec does not name). `EMBEDDINGS` says
+whether it takes the text encoder's embeddings, and `planted(rng)` gives data with a known answer, for the tests.
 
 Where an audit adds seeds to undecided concepts (`scalex.sequential`), `BY_CONCEPT = True` says that a concept's own
 samples decide its findings, so that it may be analysed beside concepts of fewer seeds, and `DECISIVE = True` (which
@@ -32,7 +33,7 @@ import numpy as np
 from scalex import stats
 from scalex.analyses._outcome import Outcome
 from scalex.errors import ScalexError
-from scalex.records import ROLES, Finding, Latents, Reading, Role, Rules
+from scalex.records import ROLES, VARIED, Finding, Latents, Reading, Role, Rules
 
 __all__ = [
     "UNCLAIMED",
@@ -48,6 +49,7 @@ __all__ = [
     "lacking",
     "roles",
     "run",
+    "variants",
 ]
 
 GROUP = "scalex.analyses"
@@ -126,6 +128,16 @@ def roles(names: Iterable[str]) -> tuple[Role, ...]:
     """
     taken = {role for name in names for role in getattr(_named(name), "ROLES", ROLES[:1])}
     return tuple(role for role in ROLES if role in taken)
+
+
+def variants(names: Iterable[str]) -> tuple[Role, ...]:
+    """The roles whose prompts the named analyses take with the values of attributes, too, in the order of `ROLES`.
+
+    Raises:
+        ScalexError: an unknown analysis.
+    """
+    taken = {role for name in names for role in getattr(_named(name), "VARIANTS", VARIED)}
+    return tuple(role for role in VARIED if role in taken)
 
 
 def embeds(names: Iterable[str]) -> bool:

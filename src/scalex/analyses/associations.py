@@ -31,11 +31,12 @@ from scalex.analyses._planted import Planted
 from scalex.analyses._rows import blank, join
 from scalex.records import Finding, Latents, Prompt, Reading, Role, Rules
 
-__all__ = ["EMBEDDINGS", "NAME", "READINGS", "ROLES", "conclude", "explore", "planted", "surprise_scores"]
+__all__ = ["EMBEDDINGS", "NAME", "READINGS", "ROLES", "VARIANTS", "conclude", "explore", "planted", "surprise_scores"]
 
 NAME = "associations"
 READINGS: tuple[Reading, ...] = ("text", "picture")
 ROLES: tuple[Role, ...] = ("concept", "word")
+VARIANTS: tuple[Role, ...] = ()
 EMBEDDINGS = True
 
 STANDS_OUT, GOES_WITH = "stands out", "goes with "

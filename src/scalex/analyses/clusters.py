@@ -42,6 +42,7 @@ __all__ = [
     "NAME",
     "READINGS",
     "ROLES",
+    "VARIANTS",
     "STABLE",
     "conclude",
     "explore",
@@ -52,6 +53,7 @@ __all__ = [
 NAME = "clusters"
 READINGS: tuple[Reading, ...] = ("text", "picture")
 ROLES: tuple[Role, ...] = ("concept", "word")
+VARIANTS: tuple[Role, ...] = ()
 EMBEDDINGS = True
 
 EVERY = "all names"  # the target of the rows that speak of the clustering as a whole

@@ -60,11 +60,12 @@ from scalex.analyses._rows import blank, join, screened, with_verdict
 from scalex.analyses._weat import groups_of, weat
 from scalex.records import Finding, Latents, Prompt, Reading, Role, Rules
 
-__all__ = ["NAME", "PULL", "READINGS", "ROLES", "WEAT", "conclude", "explore", "planted"]
+__all__ = ["NAME", "PULL", "READINGS", "ROLES", "VARIANTS", "WEAT", "conclude", "explore", "planted"]
 
 NAME = "descriptors"
 READINGS: tuple[Reading, ...] = ("text", "picture")
 ROLES: tuple[Role, ...] = ("concept", "reference", "identity")
+VARIANTS: tuple[Role, ...] = ("reference",)
 PULL, WEAT = "pull", "WEAT d"
 _REACH = 3.0  # a step that is longer than so many lengths of the identity's direction is not comparable
 _LOST = "its direction is lost in noise, or all but that of another attribute"
