@@ -11,6 +11,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 import pytest
+from jaxtyping import UInt8
 
 import scalex
 from scalex import auditing, runs
@@ -192,6 +193,35 @@ def test_a_run_again_draws_no_picture_again(audited: Audit, tmp_path: Path, monk
     assert again.manifest["pictures"] == audited.manifest["pictures"]
     with pytest.raises(pytest.fail.Exception, match="drawn again"):
         scalex.audit(spec=SPEC, out=folder, seeds=8)
+
+
+def test_fewer_pictures_are_drawn_of_each_where_concepts_are_many(
+    audited: Audit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = prepare(spec=SPEC | {"attributes": {}, "analyses": ["defaults"]})
+    one = job.prompts[0]
+
+    def drawn(number: int, **changes: object) -> list[list[tuple[str, int]]]:
+        prompts = tuple(replace(one, text=f"a {i}", concept=f"{i}") for i in range(number))
+        calls: list[list[tuple[str, int]]] = []
+
+        def generate(_: object, samples: list[tuple[str, int]], __: object) -> UInt8[np.ndarray, "n 1 1 3"]:
+            calls.append(samples)
+            first = np.array([int(text[2:]) % 256 for text, _ in samples], dtype=np.uint8)
+            return np.tile(first[:, None, None, None], (1, 1, 1, 3))
+
+        monkeypatch.setattr(auditing, "generate", generate)
+        made = auditing._draw(replace(job, prompts=prompts, **changes), lambda done, total: None)
+        assert all((rows == int(c) % 256).all() for c, rows in made.items()), "each has its own"
+        assert len(made) in (0, number)
+        return calls
+
+    assert [len(some) for some in drawn(100)] == [8] * 100
+    assert [len(some) for some in drawn(300)] == [6] * 150
+    assert [len(some) for some in drawn(500)] == [8] * 125
+    assert [len(some) for some in drawn(900)] == [8] * 225, "two each, however many"
+    assert [seed for _, seed in drawn(500)[0]] == [0, 1] * 4
+    assert drawn(3, spec=job.spec.model_copy(update={"analyses": ("clusters",)})) == [], "where none would be shown"
 
 
 def test_an_interruption_while_pictures_are_drawn_leaves_a_run(

@@ -589,6 +589,10 @@ def test_pictures_shrink_to_fit() -> None:
     small = strips(shots, sum(len(strip.source) for strip in large.values()) // 8)
     assert 0 < sum(len(strip.source) for strip in small.values()) <= sum(len(s.source) for s in large.values()) // 8
     assert strips(shots, 0) == {}
+    few = strips(shots, 2_000)
+    assert list(few) == list(PEOPLE[: len(few)]), "those that come first"
+    assert 0 < len(few) < 6
+    assert sum(len(strip.source) for strip in few.values()) <= 2_000
 
 
 def test_pictures_are_the_ones_given_in_order() -> None:
@@ -605,6 +609,24 @@ def test_the_file_stays_small_with_many_pictures(tmp_path: Path) -> None:
     path = render(table_of(rows), {"model": "m"}, pictures_of(targets, 8, 96, noise=True), tmp_path / "report.html")
     assert path.stat().st_size < LARGEST
     assert "8 pictures drawn for nurse 0" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("number", "limit"), [(500, LARGEST), (120, 700_000)])
+def test_the_file_stays_small_with_many_concepts(
+    number: int, limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pictures of all where they fit, else of those that lean furthest; what is not shown is not in the file."""
+    monkeypatch.setattr("scalex.report.html.LARGEST", limit)
+    targets = [f"person {i}" for i in range(number)]
+    rows = [of_lean("picture", t, "gender", 0.4 * (i + 1) / number, 0.05) for i, t in enumerate(targets)]
+    shots = pictures_of(targets, 2, 64, noise=True) | pictures_of(["elsewhere"])
+    page = render(table_of(rows), {"model": "m"}, shots, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert len(page.encode()) < limit
+    drawn = [f'2 pictures drawn for {t}"' in page for t in targets]
+    assert page.count("<image ") == sum(drawn) > 30
+    assert drawn == sorted(drawn)
+    assert all(drawn) is (limit == LARGEST)
+    assert "elsewhere" not in page
 
 
 # ---------------------------------------------------------------------------------------------------- exports

@@ -53,7 +53,8 @@ __all__ = [
     "render_report",
 ]
 
-_PICTURES = 8  # of each concept, in the report
+_PICTURES, _FEWEST = 8, 2  # of each concept, in the report: where concepts are few, and where they are many
+_IN_ALL = 1_000  # pictures, as long as each concept has the fewest
 _TEXTS = 64  # embedded together
 
 
@@ -220,7 +221,7 @@ def _ahead(job: Job, todo: Sequence[tuple[str, int]], seconds_each: float) -> Ou
     """What these samples and the pictures take."""
     steps, texts = job.plan.resolve(job.model), len({t for t, _ in todo})
     width = job.plan.width(job.model) * (len(steps.text) + len(steps.picture))
-    drawn = _PICTURES * len({p.concept for p in job.prompts if p.role == "concept"})
+    drawn = len(_to_draw(job)[0]) * len(_to_draw(job)[1])
     each = job.model.flops()
     flops = _flops(job, len(todo), texts) + drawn * (steps.total * (1 + steps.doubled) * each["full"] + each["decode"])
     seconds = seconds_each * (len(todo) + drawn)
@@ -420,16 +421,28 @@ def _kept_pictures(folder: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
 
 def _draw(job: Job, drawing: Progress) -> dict[str, UInt8[np.ndarray, "n height width 3"]]:
     """A few pictures of each concept's neutral prompt, from the trajectories that were read."""
+    chosen, seeds = _to_draw(job)
+    drawn: dict[str, UInt8[np.ndarray, "n height width 3"]] = {}
+    concepts, total, step = list(chosen), len(chosen) * len(seeds), max(1, _PICTURES // len(seeds))
+    drawing(0, total)
+    for some in (concepts[i : i + step] for i in range(0, len(concepts), step)):
+        made = generate(job.model, [(chosen[concept], seed) for concept in some for seed in seeds], job.plan)
+        drawn |= zip(some, made.reshape(len(some), len(seeds), *made.shape[1:]))
+        drawing(len(drawn) * len(seeds), total)
+    return drawn
+
+
+def _to_draw(job: Job) -> tuple[dict[str, str], tuple[int, ...]]:
+    """The neutral prompts that pictures are drawn of, by concept, and the seeds: fewer where there are many concepts.
+
+    None where no analysis takes a concept by itself, since its pictures stand beside what is found of it.
+    """
     chosen: dict[str, str] = {}
-    for prompt in job.prompts:
+    for prompt in job.prompts if analyses.by_concept(_analyses_of(job.spec)) else ():
         if prompt.role == "concept" and not prompt.attribute:
             chosen.setdefault(prompt.concept, prompt.text)
-    seeds, drawn = job.seeds[:_PICTURES], {}
-    drawing(0, len(chosen) * len(seeds))
-    for concept, text in chosen.items():
-        drawn[concept] = generate(job.model, [(text, seed) for seed in seeds], job.plan)
-        drawing(len(drawn) * len(seeds), len(chosen) * len(seeds))
-    return drawn
+    each = max(_FEWEST, min(_PICTURES, _IN_ALL // max(1, len(chosen))))
+    return chosen, job.seeds[:each]
 
 
 def _manifest(job: Job, filled: Filled) -> dict[str, Any]:
