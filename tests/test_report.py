@@ -755,3 +755,35 @@ def test_time_is_said_to_be_of_this_run_where_samples_were_there_already(capture
 
     told = MANIFEST | ({} if captured is None else {"n_captured": captured})
     assert dict(_facts(synthetic(["cook"]), told))[name] == "6 min 52 s"
+
+
+def test_the_concepts_are_those_that_were_asked_for() -> None:
+    """Rows of clusters and of groups of words are no concepts, and do not count as such."""
+    from scalex.report.html import _facts
+
+    rows = [finding("clusters", "picture", f"cluster {i}", "", "", unit="stability", estimate=0.9) for i in range(2)]
+    for listed in (["cook", "judge", "nurse"], {"texts": ["cook", "judge", "nurse"], "whole": True}):
+        assert dict(_facts(table_of(rows), {"model": "m", "spec": {"concepts": listed}}))["concepts"] == "3"
+    assert dict(_facts(table_of(rows), {"model": "m", "spec": {"concepts": {"vocabulary": "x"}}}))["concepts"] == "2"
+    both = table_of([*rows, *leaning(0.4)])
+    assert dict(_facts(both, {"model": "m"}))["concepts"] == str(table_of(leaning(0.4))["target"].nunique())
+
+
+def test_what_has_no_sides_has_no_sign() -> None:
+    assert [numbers.estimate(0.974, unit) for unit in ("agreement", "stability", "lean", "share")] == [
+        *("0.97", "0.97", "+0.97", "97%"),
+    ]
+    assert numbers.interval(-0.012, 1.0, "agreement") == "−0.01 to 1.00"
+    assert numbers.estimate(-0.001, "agreement") == "0.00"
+
+
+def test_one_look_is_not_said_to_be_several(report: Path) -> None:
+    from scalex.report.manifest import adaptive
+
+    page = report.read_text(encoding="utf-8")
+    assert "whiskers 95% intervals, the grey band" in page
+    assert "all looks" not in page
+    looks = {"model": "m", "looks": [{"seeds": 8, "concepts": ["cook"]}]}
+    for spec, several in (({"seeds": 8, "width": 0.1}, True), ({"seeds": 8, "width": 0.1, "budget": 8}, False)):
+        assert adaptive(looks | {"spec": spec}) is several
+    assert not adaptive({"model": "m", "spec": {"seeds": 8, "width": 0.1}})

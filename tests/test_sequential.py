@@ -24,6 +24,7 @@ from scalex.cli import app
 from scalex.errors import ScalexError
 from scalex.prompts import load_spec
 from scalex.records import Finding, Latents, Reading, Rules
+from scalex.report import model_card
 from scalex.report.html import _facts
 from scalex.sequential import Look, Source, follow, open_concepts, schedule_of
 
@@ -299,6 +300,10 @@ def test_the_report_says_how_seeds_were_added(audited: Audit) -> None:
     page = audited.report.read_text()
     assert "Seeds were added to undecided concepts, in " in page
     assert "Lan and DeMets (1983, Biometrika" in page
+    assert "whiskers 95% intervals (over all looks together), the grey band" in page
+    assert "Intervals are meant to hold the truth in 95% of repetitions, at all looks together: at each one" in page
+    assert "<cite>Discrete Sequential Boundaries for Clinical Trials</cite>" in page
+    assert "intervals 95% over all looks together, Benjamini" in model_card(audited.findings, audited.manifest)
     assert dict(_facts(audited.findings, audited.manifest))["seeds each"] == f"8 to {audited.findings.n_seeds.max()}"
 
 

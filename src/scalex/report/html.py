@@ -131,6 +131,7 @@ def _page(findings: pd.DataFrame, manifest: Mapping[str, Any]) -> dict[str, Any]
         "n_templates": int(findings["n_templates"].max()) if len(findings) else 0,
         "distilled": _distilled(manifest),
         "listed": manifests.listed(manifest),
+        "adaptive": manifests.adaptive(manifest),
         "number": len(findings),
         "slim": False,
         "strips": {},
@@ -154,7 +155,7 @@ def _facts(findings: pd.DataFrame, manifest: Mapping[str, Any]) -> list[tuple[st
     """The few numbers under the headline."""
     known = findings[findings["analysis"].isin(["defaults", "rates"])]
     facts = [
-        ("concepts", numbers.count((known if len(known) else findings)["target"].nunique())),
+        ("concepts", numbers.count(_asked(findings, known, manifest))),
         ("prompts", _said(manifest.get("n_prompts"), numbers.count)),
         ("templates", _said(len(manifests.templates(manifest)) or None, numbers.count)),
         ("seeds each", _seeds(findings, known, manifest)),
@@ -163,6 +164,12 @@ def _facts(findings: pd.DataFrame, manifest: Mapping[str, Any]) -> list[tuple[st
         (_time_of(manifest), _said(manifest.get("seconds"), numbers.duration)),
     ]
     return [(name, value) for name, value in facts if value]
+
+
+def _asked(findings: pd.DataFrame, known: pd.DataFrame, manifest: Mapping[str, Any]) -> int:
+    """How many concepts were asked for. Targets of analyses that take all at once may be clusters or groups."""
+    concepts = manifests.concepts(manifest)
+    return len(concepts) if concepts and not len(known) else (known if len(known) else findings)["target"].nunique()
 
 
 def _seeds(findings: pd.DataFrame, known: pd.DataFrame, manifest: Mapping[str, Any]) -> str:
