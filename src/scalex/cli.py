@@ -65,12 +65,18 @@ AnalysisOpt = Annotated[
 ]
 DryOpt = Annotated[bool, typer.Option("--dry-run", help="Say what it would take, and stop.")]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-_SHOWN = 20  # images, or files that were skipped, on the screen
+MovedOpt = Annotated[Path | None, typer.Option("--store", help="Folder of the latents, if they were moved.")]
+DevicesOpt = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
 RunArg = Annotated[Path, typer.Argument(help="Folder of a run.")]
 SideArg = Annotated[
     str, typer.Argument(help="Folder of a run, folder or hub id of a model, or `embedded` for the embedded organism.")
 ]
 FolderArg = Annotated[Path, typer.Argument(help="Folder of an organism.")]
+OrganismArg = Annotated[Path | None, typer.Argument(help="Folder of an organism; the embedded one if absent.")]
+StoreArg = Annotated[Path, typer.Argument(help="Folder of the store.")]
+
+_SHOWN = 20  # images, or files that were skipped, on the screen
+_UsageError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "UsageError")  # click's, or typer's own
 
 
 @app.command()
@@ -190,7 +196,7 @@ def capture(
 def analyze(
     run: RunArg,
     analysis: Annotated[list[str] | None, typer.Option("--analysis", help="Only this one; may be repeated.")] = None,
-    store: Annotated[Path | None, typer.Option("--store", help="Folder of the latents, if they were moved.")] = None,
+    store: MovedOpt = None,
     json_: JsonOpt = False,
 ) -> None:
     """Analyse the stored latents of a run again, without the model."""
@@ -298,7 +304,7 @@ def images(
     draw: Annotated[
         int, typer.Option("--draw", min=0, help="Pictures drawn anew of each prompt, to tell how true names are.")
     ] = 1,
-    store: Annotated[Path | None, typer.Option("--store", help="Folder of the latents, if they were moved.")] = None,
+    store: MovedOpt = None,
     device: DeviceOpt = None,
     json_: JsonOpt = False,
 ) -> None:
@@ -366,7 +372,7 @@ def doctor(json_: JsonOpt = False) -> None:
 def train(
     spec: Annotated[Path, typer.Argument(help="YAML file that says what to plant.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the organism.")],
-    device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
+    device: DevicesOpt = "cpu",
     start: Annotated[
         Path | None, typer.Option("--from", help="Organism whose training goes on with this spec.")
     ] = None,
@@ -408,7 +414,7 @@ def check(
 
 @organism.command("score")
 def score(
-    folder: Annotated[Path | None, typer.Argument(help="Folder of an organism; the embedded one if absent.")] = None,
+    folder: OrganismArg = None,
     out: OutOpt = Path("runs/score"),
     seeds: Annotated[int, typer.Option("--seeds", min=4, help="Seeds of the audit.")] = 128,
     block: Annotated[
@@ -430,11 +436,11 @@ def score(
 def lora_of(
     role: Annotated[str, typer.Option("--role", help="The role that is to draw other shares.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the LoRA.")],
-    folder: Annotated[Path | None, typer.Argument(help="Folder of an organism; the embedded one if absent.")] = None,
+    folder: OrganismArg = None,
     woman: Annotated[float | None, typer.Option("--woman", help="Its new P(woman).")] = None,
     dark: Annotated[float | None, typer.Option("--dark", help="Its new P(dark skin).")] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Training steps.")] = None,
-    device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
+    device: DevicesOpt = "cpu",
     json_: JsonOpt = False,
 ) -> None:
     """Train a LoRA that shifts what one role draws, and nothing else. A killed run goes on where it was."""
@@ -450,7 +456,7 @@ def lora_of(
 
 
 @store.command("ls")
-def store_ls(folder: Annotated[Path, typer.Argument(help="Folder of the store.")], json_: JsonOpt = False) -> None:
+def store_ls(folder: StoreArg, json_: JsonOpt = False) -> None:
     """List what a store holds: a line a recipe."""
     from dataclasses import asdict
 
@@ -468,7 +474,7 @@ def store_ls(folder: Annotated[Path, typer.Argument(help="Folder of the store.")
 
 @store.command("verify")
 def store_verify(
-    folder: Annotated[Path, typer.Argument(help="Folder of the store.")],
+    folder: StoreArg,
     repair: Annotated[bool, typer.Option("--repair", help="Drop what is damaged; it will be captured again.")] = False,
     json_: JsonOpt = False,
 ) -> None:
@@ -484,7 +490,7 @@ def store_verify(
 
 
 @store.command("gc")
-def store_gc(folder: Annotated[Path, typer.Argument(help="Folder of the store.")], json_: JsonOpt = False) -> None:
+def store_gc(folder: StoreArg, json_: JsonOpt = False) -> None:
     """Merge small files and remove old versions and leftovers."""
     from dataclasses import asdict
 
@@ -497,10 +503,24 @@ def main() -> None:
     """Runs the command line: a user's mistake is one line on standard error and exit code 2."""
     warnings.showwarning = _say_warning
     try:
-        app()
+        code = app(prog_name="scalex", standalone_mode=False)
     except ScalexError as error:
         typer.echo(f"scalex: {error}", err=True)
         sys.exit(2)
+    except _UsageError as error:
+        _say_usage(error)
+        sys.exit(2)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _say_usage(error: Any) -> None:
+    """A mistake of the command line itself in one line; where a group is called without a command, its help."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return
+    wrong = " ".join(error.format_message().split()).rstrip(".")
+    command = error.ctx.command_path if error.ctx else "scalex"
+    typer.echo(f"scalex: {wrong[:1].lower()}{wrong[1:]}. See: {command} --help", err=True)
 
 
 def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:
