@@ -692,6 +692,38 @@ def column(page: Any, i: int) -> list[str]:
     )
 
 
+_BEYOND = """() => [...document.body.querySelectorAll('*')].filter(e => !e.closest('svg') || e.tagName == 'svg')
+  .filter(e => e.checkVisibility() && e.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
+  .map(e => e.tagName + ' ' + e.textContent.slice(0, 40))"""
+
+
+def test_paper_holds_all_of_it_and_nothing_to_press(browser: Any, tmp_path: Path) -> None:
+    """A4 with the margins of the page: 182 mm are 688 pixels."""
+    reason = "the nearest of 172 words; a name must reach about 0.63; these 2 templates only"
+    long = finding("naming", "text", "gender: man to woman", "from pole to pole", "strong → caring", reason=reason)
+    rows = [replace(long, verdict="no concept of this vocabulary fits", unit="cosine")]
+    frame = pd.concat([synthetic([*PEOPLE, "ninja", "elf"], ["gender"]), table_of(rows)], ignore_index=True)
+    path = render(frame, {"model": "m", "command": "scalex audit"}, pictures_of(PEOPLE, 8), tmp_path / "report.html")
+    page, said = opened(browser, path, viewport={"width": 688, "height": 1000})
+    sections = page.locator("section:visible").count()
+    page.emulate_media(media="print")
+    assert page.evaluate(_BEYOND) == []
+    assert page.locator("section:visible").count() == sections
+    for hidden in ("#filters", "nav", ".narrow", "details:not(.print) > summary"):
+        assert page.locator(f"{hidden}:visible").count() == 0, hidden
+    assert page.locator("#findings-table tbody tr:visible").count() == len(frame)
+    assert page.locator(".ledger .entry").count() == len(PEOPLE) + 2
+    for what in ("ninja", "elf"):  # those that lean least are folded away on screens
+        assert page.locator(".ledger .entry", has_text=what).first.evaluate(
+            "e => e.getBoundingClientRect().height > 20"
+        )
+    lines = page.locator("#findings-table tbody tr").last.evaluate("e => e.getBoundingClientRect().height")
+    assert lines < 90, "the long verdict leaves room for the reason"
+    assert page.pdf(format="A4", prefer_css_page_size=True).startswith(b"%PDF")
+    assert said == []
+    page.close()
+
+
 def test_the_table_sorts_by_keyboard_and_filters(browser: Any, report: Path) -> None:
     page, said = opened(browser, report)
     page.locator("#findings-table th", has_text="Estimate").locator("button").focus()
