@@ -185,7 +185,7 @@ def mixture_weights(
     and for two values this is the test of the lean.
     """
     m = mixture(neutral, variants, plan)
-    ends = mixture_intervals(m.draws, m.scores, plan, level)
+    ends = np.clip(mixture_intervals(m.draws, m.scores, plan, level), 0, 1)
     low, high = np.minimum(ends[0], m.weights), np.maximum(ends[1], m.weights)
     parity = 1 / len(m.weights)
     return Weights(
@@ -199,7 +199,11 @@ def mixture_intervals(
     plan: stats.ResamplingPlan,
     level: float,
 ) -> Float[np.ndarray, "2 values"]:
-    """Ends of the intervals of weights: their bootstrap draws, with the degrees of freedom that their scores show."""
+    """Ends of the intervals of weights: their bootstrap draws, with the degrees of freedom that their scores show.
+
+    Where draws are too few for the level, the ends are extrapolated (`percentile_interval`) and may lie outside of what
+    weights can be.
+    """
     widths = [stats.spread(plan, one) for one in np.moveaxis(scores, -1, 0)]
     ends = [stats.percentile_interval(d, level, df=w.df, inflation=w.inflation) for d, w in zip(draws.T, widths)]
     return np.array(ends).T

@@ -126,7 +126,7 @@ def weight_differences(first: Side, second: Side, plan: stats.ResamplingPlan, ru
     before, after = (mixture(*side, plan) for side in (first, second))
     estimate = after.weights - before.weights
     beyond = after.scores - before.scores
-    low, high = mixture_intervals(after.draws - before.draws, beyond, plan, rules.level)
+    low, high = np.clip(mixture_intervals(after.draws - before.draws, beyond, plan, rules.level), -1, 1)
     low, high, p = np.minimum(low, estimate), np.maximum(high, estimate), mixture_p(estimate, beyond, plan)
     yield from (Difference(*map(float, row)) for row in zip(estimate, low, high, p))
 
