@@ -19,6 +19,7 @@ from scalex.errors import ScalexError
 
 if TYPE_CHECKING:
     from scalex.auditing import Audit, Job, Outlook
+    from scalex.organisms.loop import StageOutlook
     from scalex.organisms.marks import Mark
 
 __all__ = ["app", "main"]
@@ -376,13 +377,17 @@ def train(
     start: Annotated[
         Path | None, typer.Option("--from", help="Organism whose training goes on with this spec.")
     ] = None,
+    dry_run: DryOpt = False,
     json_: JsonOpt = False,
 ) -> None:
     """Train an organism. A killed run goes on where it was."""
     from scalex.organisms.spec import load_organism_spec
-    from scalex.organisms.training import train_organism
+    from scalex.organisms.training import train_organism, training_outlook
 
     planted = load_organism_spec(spec)
+    if dry_run:
+        _say_training(*training_outlook(planted, out, device, start), device, json_)
+        return
     with _stages() as progress:
         train_organism(planted, out, device, progress, start)
     _print_json({"organism": str(out)}) if json_ else typer.echo(str(out))
@@ -587,6 +592,21 @@ def _say_outlook(job: Job, ahead: Outlook, as_json: bool) -> None:
             f"{bound}{end.samples:,} samples of {end.texts:,} texts, {end.flops / 1e12:,.2f} TFLOP, "
             f"{end.bytes / 1e6:,.1f} MB on disk, about {end.seconds:,.0f} s on {job.model.device}"
         )
+
+
+def _say_training(stages: Sequence[StageOutlook], size: int, device: str, as_json: bool) -> None:
+    from scalex.report import numbers
+
+    steps, seconds = sum(s.steps for s in stages), sum(s.seconds for s in stages)
+    held = size + sum(s.bytes for s in stages)
+    if as_json:
+        whole = {"steps": steps, "seconds": seconds, "bytes": held, "stages": [s._asdict() for s in stages]}
+        _print_json(whole)
+        return
+    for s in stages:
+        typer.echo(f"{s.stage}: {s.steps:,} steps of {s.batch} samples, about {numbers.duration(s.seconds)}")
+    told = f"{steps:,} steps, {held / 1e6:,.1f} MB on disk, about {numbers.duration(seconds)} on {device}"
+    typer.echo(f"in all {told}")
 
 
 def _say_notes(notes: list[str]) -> None:
