@@ -4,8 +4,9 @@ A module offers `NAME`, `READINGS` (the readings it takes), `analyse(latents, at
 one reading without q and verdict, and `conclude(finding, attributes, rules)` for the verdict once q is known. One that
 holds its readings against each other offers `compare` in place of `analyse`, and is given the latents by reading; one
 that leaves tables beside its findings offers `explore`. `ROLES` names the prompts that it takes where those are not the
-concepts alone, `EMBEDDINGS` whether it takes the text encoder's embeddings, and `planted(rng)` gives data with a known
-answer, for the tests. A new analysis is one new file here, or an entry point in the group `scalex.analyses` of another
+concepts alone, `EMBEDDINGS` whether it takes the text encoder's embeddings, `family(finding)` which of its questions a
+finding answers, where each is to be corrected by itself, and `planted(rng)` gives data with a known answer, for the
+tests. A new analysis is one new file here, or an entry point in the group `scalex.analyses` of another
 distribution; modules whose names begin with an underscore are shared parts.
 """
 
@@ -15,7 +16,7 @@ import difflib
 import importlib
 import math
 import pkgutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import entry_points
 from typing import Any, Protocol, cast, runtime_checkable
@@ -135,7 +136,8 @@ def explore(
 ) -> Outcome:
     """The findings of the named analyses over all captured readings they take, corrected and concluded, and tables.
 
-    The family of a correction is all tests of one analysis in one reading: every target, attribute and value with a p.
+    The family of a correction is all tests of one analysis in one reading: every target, attribute and value with a p
+    (of one `family(finding)`, where the analysis says that it answers several questions).
     (The words are read with far less noise than pictures. Corrected together, their many sure findings would let
     doubtful ones of the picture pass: Efron 2008, Annals of Applied Statistics 2: 197-223.) An attribute of two values
     holds one test however many rows it has, since their shares sum to one. An analysis that tests more than it reports
@@ -191,7 +193,7 @@ def _run_one(
 ) -> Outcome:
     found, tables = _raw(analysis, latents, attributes, rules)
     family = [*found, *(f for f in settled if f.analysis == analysis.NAME)]
-    corrected = _corrected(family, attributes)[: len(found)]
+    corrected = _corrected(family, attributes, getattr(analysis, "family", _whole))[: len(found)]
     return Outcome([analysis.conclude(f, attributes, rules) for f in corrected], tables)
 
 
@@ -210,14 +212,22 @@ def _raw(
     return Outcome([f for o in outcomes.values() for f in o.findings], named)
 
 
-def _corrected(found: list[Finding], attributes: Mapping[str, Sequence[str]]) -> list[Finding]:
-    """The findings with q, by Benjamini-Hochberg over the tests of each reading. A q that is there stays."""
+def _corrected(
+    found: list[Finding], attributes: Mapping[str, Sequence[str]], family: Callable[[Finding], str]
+) -> list[Finding]:
+    """The findings with q, by Benjamini-Hochberg over the tests of each reading and family. A q that is there stays."""
     tests = [_test(i, f, attributes) for i, f in enumerate(found)]
+    own = [(f.reading, family(f)) for f in found]
     q: dict[tuple[object, ...], float] = {}
-    for reading in dict.fromkeys(f.reading for f in found):
-        p = {test: f.p for test, f in zip(tests, found) if f.reading == reading and math.isnan(f.q)}
+    for one in dict.fromkeys(own):
+        p = {test: f.p for test, f, other in zip(tests, found, own) if other == one and math.isnan(f.q)}
         q |= zip(p, map(float, stats.benjamini_hochberg(np.array(list(p.values()), dtype=np.float64))))
     return [replace(f, q=q[test]) if math.isnan(f.q) else f for test, f in zip(tests, found)]
+
+
+def _whole(finding: Finding) -> str:
+    """The family where all tests of a reading answer one question."""
+    return ""
 
 
 def _test(index: int, finding: Finding, attributes: Mapping[str, Sequence[str]]) -> tuple[object, ...]:
