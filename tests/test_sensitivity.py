@@ -296,14 +296,30 @@ def panel_of(found: list[Finding]) -> parts.Panel:
 
 
 def test_the_panel_counts_verdicts_and_names_what_depends() -> None:
-    panel = panel_of(list(run(with_other_wording(latents(n_seeds=128), 0.5)).values()))
-    assert panel.heading == "1 of 2 leans depends on how it is asked for: nurse"
-    counted, depending = panel.listings
-    assert [row[0] for row in counted.rows] == [
-        "another template around the concept", "another wording of the values", "the other half of the seeds",
-    ]  # fmt: skip
-    assert [row[0] for row in depending.rows] == ["nurse"]
+    panel = panel_of(every(with_other_wording(latents(n_seeds=128), 0.5)))
+    assert panel.heading == "2 of 4 findings depend on how they are asked for: nurse"
+    assert panel.paragraphs[0].startswith(
+        "Of 2 leans, 0 are robust whatever is chosen, 1 depends on a choice and 1 is und"
+    )
+    counted, depending, each = panel.listings
+    assert [row[:2] for row in counted.rows] == [
+        ("2 leans", "template"),
+        ("2 leans", "wording"),
+        ("2 leans", "seeds"),
+        ("2 shares", "template"),
+        ("2 shares", "wording"),
+        ("2 shares", "seeds"),
+    ]
+    assert {row[:3] for row in depending.rows} == {
+        ("nurse", f"{kind}, gender", "wording") for kind in ("lean", "share")
+    }
+    assert {row[5] for row in depending.rows} == {"other wording"}
+    assert each.folded == "All 4 findings and their verdicts"
+    assert each.columns == ("Concept", "Finding", "template", "wording", "seeds")
+    assert ("nurse", "lean, gender", "robust", "depends", "robust") in each.rows
+
+
+def test_the_panel_of_leans_that_depend_on_nothing() -> None:
     quiet = panel_of(list(run(latents(n_seeds=128)).values()))
-    assert quiet.heading == "No lean is shown to hang on template, wording or step"
-    assert len(quiet.listings) == 1
-    assert sensitivity.NAME == "sensitivity"
+    assert quiet.heading == "No finding is shown to hang on template"
+    assert len(quiet.listings) == 2
