@@ -6,7 +6,8 @@ holds its readings against each other offers `compare` in place of `analyse`, an
 that leaves tables beside its findings offers `explore`. `ROLES` names the prompts that it takes where those are not the
 concepts alone. `VARIANTS` names the roles of which it takes the attributes' values, too, where it does not take those
 of concepts and of the reference alike (concepts stand in for a reference that a spec does not name). `EMBEDDINGS` says
-whether it takes the text encoder's embeddings, and `planted(rng)` gives data with a known answer, for the tests.
+whether it takes the text encoder's embeddings, `family(finding)` which of its questions a finding answers, where each
+is to be corrected by itself, and `planted(rng)` gives data with a known answer, for the tests.
 
 Where an audit adds seeds to undecided concepts (`scalex.sequential`), `BY_CONCEPT = True` says that a concept's own
 samples decide its findings, so that it may be analysed beside concepts of fewer seeds, and `DECISIVE = True` (which
@@ -23,7 +24,7 @@ import difflib
 import importlib
 import math
 import pkgutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import entry_points
 from typing import Any, Protocol, cast, runtime_checkable
@@ -202,7 +203,8 @@ def explore(
 ) -> Outcome:
     """The findings of the named analyses over all captured readings they take, corrected and concluded, and tables.
 
-    The family of a correction is all tests of one analysis in one reading: every target, attribute and value with a p.
+    The family of a correction is all tests of one analysis in one reading: every target, attribute and value with a p
+    (of one `family(finding)`, where the analysis says that it answers several questions).
     (The words are read with far less noise than pictures. Corrected together, their many sure findings would let
     doubtful ones of the picture pass: Efron 2008, Annals of Applied Statistics 2: 197-223.) An attribute of two values
     holds one test however many rows it has, since their shares sum to one. An analysis that tests more than it reports
@@ -258,7 +260,7 @@ def _run_one(
 ) -> Outcome:
     found, tables = _raw(analysis, latents, attributes, rules)
     family = [*found, *(f for f in settled if f.analysis == analysis.NAME)]
-    corrected = _corrected(family, attributes)[: len(found)]
+    corrected = _corrected(family, attributes, getattr(analysis, "family", _whole))[: len(found)]
     return Outcome([analysis.conclude(f, attributes, rules) for f in corrected], tables)
 
 
@@ -277,14 +279,22 @@ def _raw(
     return Outcome([f for o in outcomes.values() for f in o.findings], named)
 
 
-def _corrected(found: list[Finding], attributes: Mapping[str, Sequence[str]]) -> list[Finding]:
-    """The findings with q, by Benjamini-Hochberg over the tests of each reading. A q that is there stays."""
+def _corrected(
+    found: list[Finding], attributes: Mapping[str, Sequence[str]], family: Callable[[Finding], str]
+) -> list[Finding]:
+    """The findings with q, by Benjamini-Hochberg over the tests of each reading and family. A q that is there stays."""
     tests = [_test(i, f, attributes) for i, f in enumerate(found)]
+    own = [(f.reading, family(f)) for f in found]
     q: dict[tuple[object, ...], float] = {}
-    for reading in dict.fromkeys(f.reading for f in found):
-        p = {test: f.p for test, f in zip(tests, found) if f.reading == reading and math.isnan(f.q)}
+    for one in dict.fromkeys(own):
+        p = {test: f.p for test, f, other in zip(tests, found, own) if other == one and math.isnan(f.q)}
         q |= zip(p, map(float, stats.benjamini_hochberg(np.array(list(p.values()), dtype=np.float64))))
     return [replace(f, q=q[test]) if math.isnan(f.q) else f for test, f in zip(tests, found)]
+
+
+def _whole(finding: Finding) -> str:
+    """The family where all tests of a reading answer one question."""
+    return ""
 
 
 def _test(index: int, finding: Finding, attributes: Mapping[str, Sequence[str]]) -> tuple[object, ...]:

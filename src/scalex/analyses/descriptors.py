@@ -45,6 +45,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -55,6 +56,7 @@ from scalex import directions, stats
 from scalex.analyses._identities import Axis, axes, origin
 from scalex.analyses._outcome import Outcome
 from scalex.analyses._planted import Planted
+from scalex.analyses._pull_moves import PullKey, moves
 from scalex.analyses._regression import Fit, cosine_scores, fit
 from scalex.analyses._rows import blank, join, screened, with_verdict
 from scalex.analyses._weat import groups_of, weat
@@ -79,7 +81,8 @@ def explore(latents: Latents, attributes: Mapping[str, Sequence[str]], rules: Ru
     """Pulls of all descriptors (one row for two values, else a row a value; a row an identity), and WEAT's d by group.
 
     The table `effects` has one row per descriptor and identity: `target, attribute, value, pull, cosine, cosine_low,
-    cosine_high`. Cosines are NaN where a descriptor cannot be told from the reference.
+    cosine_high`. Cosines are NaN where a descriptor cannot be told from the reference. The table `sensitivity` says how
+    far each pull moves with template, seeds, step and reference (see `_pull_moves`).
 
     Raises:
         ScalexError: too few seeds or values, prompts in unequal numbers of templates, or something was not captured.
@@ -95,7 +98,9 @@ def explore(latents: Latents, attributes: Mapping[str, Sequence[str]], rules: Ru
     tested = [row for axis, column in zip(held, cells) for row in _tests(latents, axis, column, groups, plan, rules)]
     everyone = [cell for by_descriptor in zip(*cells) for cell in by_descriptor]
     effects = pd.DataFrame([asdict(cell.effect) for cell in everyone])
-    return Outcome([cell.row for cell in everyone] + tested, {"effects": effects})
+    whole = {_key(cell.row): cell.scores for cell in everyone if cell.scores is not None}
+    moved = moves(latents, attributes, whole, partial(_pulls, attributes=attributes, rules=rules), plan, rules)
+    return Outcome([cell.row for cell in everyone] + tested, {"effects": effects, "sensitivity": moved})
 
 
 def conclude(finding: Finding, attributes: Mapping[str, Sequence[str]], rules: Rules) -> Finding:
@@ -174,23 +179,42 @@ def _row(latents: Latents, name: str, axis: Axis | None = None, unit: str = PULL
 
 def _cell(latents: Latents, step: _Step, axis: Axis, plan: stats.ResamplingPlan, rules: Rules) -> _Cell:
     effect = _Effect(step.name, axis.attribute, axis.value)
-    row = _row(latents, step.name, axis)
-    if moot := axis.moot or step.moot:
-        return _Cell(replace(row, verdict="undecided", reason=moot), effect, None)
-    [row] = screened([row], replace(rules, floor=axis.floor), step.varies)
-    if row.verdict:
-        return _Cell(row, effect, None)
-    fitted = fit(step.step, axis.direction, axis.beside)
+    row, fitted = _fitted(_row(latents, step.name, axis), step, axis, rules)
     if fitted is None:
-        return _Cell(replace(row, verdict="not expressed", reason=_LOST), effect, None)
-    reach = math.sqrt(max(0.0, float(directions.pseudo_products(step.step, step.step).mean())) / fitted.left.mean())
-    if reach > _REACH:
-        why = f"it changes {reach:.1f} times as much as the identity does (at most {_REACH:g}): its own lean says more"
-        return _Cell(replace(row, verdict="not comparable", reason=join(why, row.reason)), effect, None)
+        return _Cell(row, effect, None)
     low, high = stats.bootstrap_interval(plan, fitted.pull, rules.level)
     p = math.nan if math.isnan(low) else stats.mean_p(plan, fitted.pull)
     row = replace(row, estimate=float(fitted.pull.mean()), low=low, high=high, p=p)
     return _Cell(row, replace(_cosine(effect, step, fitted, plan, rules), pull=row.estimate), fitted.pull)
+
+
+def _fitted(row: Finding, step: _Step, axis: Axis, rules: Rules) -> tuple[Finding, Fit | None]:
+    """The regression behind a row, or the row with the reason why there is none."""
+    if moot := axis.moot or step.moot:
+        return replace(row, verdict="undecided", reason=moot), None
+    [row] = screened([row], replace(rules, floor=axis.floor), step.varies)
+    if row.verdict:
+        return row, None
+    fitted = fit(step.step, axis.direction, axis.beside)
+    if fitted is None:
+        return replace(row, verdict="not expressed", reason=_LOST), None
+    reach = math.sqrt(max(0.0, float(directions.pseudo_products(step.step, step.step).mean())) / fitted.left.mean())
+    if reach > _REACH:
+        why = f"it changes {reach:.1f} times as much as the identity does (at most {_REACH:g}): its own lean says more"
+        return replace(row, verdict="not comparable", reason=join(why, row.reason)), None
+    return row, fitted
+
+
+def _pulls(latents: Latents, attributes: Mapping[str, Sequence[str]], rules: Rules) -> dict[PullKey, Scores]:
+    """The scores of all pulls that have a number."""
+    centre, held = origin(latents), list(axes(latents, attributes, rules.floor))
+    steps = [_step(latents, name, centre) for name in latents.concepts]
+    rows = (_fitted(_row(latents, step.name, axis), step, axis, rules) for step in steps for axis in held)
+    return {_key(row): fitted.pull for row, fitted in rows if fitted is not None}
+
+
+def _key(row: Finding) -> PullKey:
+    return row.target, row.attribute, row.value
 
 
 def _cosine(effect: _Effect, step: _Step, fitted: Fit, plan: stats.ResamplingPlan, rules: Rules) -> _Effect:
