@@ -159,7 +159,7 @@ def test_welchs_interval_and_permutations_agree_with_scipy() -> None:
     before, after = rng.normal(size=(1, 14)), rng.normal(0.4, 2, size=(1, 30))
     pairing = _pairing_of(before.shape[1], after.shape[1], 1)
     apart = float(after.mean() - before.mean())
-    ours = d._independent(before, after, apart, pairing)
+    ours = d.independent(before, after, apart, pairing)
     theirs = scipy_stats.ttest_ind(after[0], before[0], equal_var=False)
     low, high = theirs.confidence_interval(0.95)
     np.testing.assert_allclose([ours.low, ours.high], [low, high])

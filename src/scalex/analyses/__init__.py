@@ -5,7 +5,14 @@ one reading without q and verdict, and `conclude(finding, attributes, rules)` fo
 holds its readings against each other offers `compare` in place of `analyse`, and is given the latents by reading; one
 that leaves tables beside its findings offers `explore`. `ROLES` names the prompts that it takes where those are not the
 concepts alone, `EMBEDDINGS` whether it takes the text encoder's embeddings, and `planted(rng)` gives data with a known
-answer, for the tests. A new analysis is one new file here, or an entry point in the group `scalex.analyses` of another
+answer, for the tests.
+
+Where two models are compared, `between(first, second, attributes, rules)` gives the numbers that both have with the
+scores behind them, which are then held against each other seed by seed; with `compare`, it too is given the latents by
+reading. Without it findings are matched by their names;
+`APART` says why these must not be, and `likened(first, second)` what there is to say of two models' tables.
+
+A new analysis is one new file here, or an entry point in the group `scalex.analyses` of another
 distribution; modules whose names begin with an underscore are shared parts.
 """
 
@@ -23,11 +30,25 @@ from typing import Any, Protocol, cast, runtime_checkable
 import numpy as np
 
 from scalex import stats
-from scalex.analyses._outcome import Outcome
+from scalex.analyses._outcome import Outcome, Scored
 from scalex.errors import ScalexError
 from scalex.records import ROLES, Finding, Latents, Reading, Role, Rules
 
-__all__ = ["Analysis", "Outcome", "available", "check", "embeds", "explore", "lacking", "roles", "run"]
+__all__ = [
+    "Analysis",
+    "Between",
+    "ByReading",
+    "Comparison",
+    "Outcome",
+    "Scored",
+    "available",
+    "check",
+    "embeds",
+    "explore",
+    "lacking",
+    "roles",
+    "run",
+]
 
 GROUP = "scalex.analyses"
 
@@ -56,6 +77,17 @@ class Exploration(Protocol):
 
     def explore(self, latents: Latents, attributes: Mapping[str, Sequence[str]], rules: Rules) -> Outcome:
         """The findings of one reading (as for `analyse`), and tables by name."""
+
+
+@runtime_checkable
+class Between(Protocol):
+    """An analysis whose numbers two models can be compared in, by the scores behind them."""
+
+    def between(
+        self, first: Any, second: Any, attributes: Mapping[str, Sequence[str]], rules: Rules
+    ) -> Iterable[Scored]:
+        """The numbers that both models have, in one reading; `first` and `second` are what `analyse` or `compare` is
+        given, of the same prompts in the same order."""
 
 
 @runtime_checkable

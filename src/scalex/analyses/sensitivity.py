@@ -28,11 +28,12 @@ from scalex.analyses._rows import blank, screened
 from scalex.analyses.defaults import lean_scores
 from scalex.records import Finding, Latents, Reading, Role, Rules
 
-__all__ = ["CHOICES", "NAME", "READINGS", "ROLES", "analyse", "conclude", "planted", "settings"]
+__all__ = ["APART", "CHOICES", "NAME", "READINGS", "ROLES", "analyse", "conclude", "planted", "settings"]
 
 NAME = "sensitivity"
 READINGS: tuple[Reading, ...] = ("text", "picture")
 ROLES: tuple[Role, ...] = ("concept", "wording")
+APART = "the setting that a lean differs most under may be another one in each"
 CHOICES = {"template": "template", "wording": "wording", "seeds": "half of the seeds", "step": "step"}
 _UNIT = "lean difference"
 
