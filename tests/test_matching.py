@@ -261,7 +261,7 @@ def test_findings_of_another_analysis_are_matched_by_name() -> None:
     assert (cook.analysis, cook.unit) == ("compare theirs", "size difference")
     assert (pilot.verdict, pilot.estimate) == ("undecided", 0.0)
     assert all("from both intervals, not paired" in f.reason for f in found.findings)
-    assert found.notes == ["Of the findings of theirs, 1 have no counterpart with a number, and are not compared."]
+    assert found.notes == ["Not compared, as they lack a counterpart with a number: findings of theirs, 1."]
     assert _compared(second, first, {}).findings[0].verdict == "moved down"
 
 

@@ -193,7 +193,7 @@ def _by_interval(name: str, first: Held, second: Held, rules: Rules, notes: list
     known = pairs[["estimate", "low", "high", "estimate_other", "low_other", "high_other"]].notna().all(axis=1)
     rest = max(map(len, own)) - int(known.sum())
     if rest:
-        notes.append(f"Of the findings of {name}, {rest} have no counterpart with a number, and are not compared.")
+        notes.append(f"Not compared, as they lack a counterpart with a number: findings of {name}, {rest}.")
     paired = all(x.seeds == second.latents[r].seeds for r, x in first.latents.items())
     for pair in pairs[known].to_dict("records"):
         before, after = (_ends_of(pair, side) for side in ("", "_other"))

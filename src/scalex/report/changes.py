@@ -179,7 +179,6 @@ def _panel(rows: pd.DataFrame) -> Panel:
     furthest = float(np.nanmax([0.3, *rows["estimate"].abs(), 2 * margin])) * 1.1
     end = 0.5 if furthest > 0.5 else 0.2
     ticks = (-end, f"−{end}"), (0.0, "0"), (end, f"+{end}")
-    every = views.records(rows)
-    return Panel(
-        words.capital(named(every[0])), [mark(r) for r in every], Scale((-furthest, furthest), 0, margin, ticks)
-    )
+    every, scale = views.records(rows), Scale((-furthest, furthest), 0.0, margin, ticks)
+    title, value = words.capital(named(every[0])), str(every[0]["value"])
+    return Panel(title if value in title else f"{title}: {value}", [mark(row) for row in every], scale)

@@ -68,9 +68,8 @@ def headline(findings: pd.DataFrame) -> str:
         whole = f"{moved or 'none'} of {numbers.plural(total, 'concept')} moved" if not said else f"{moved or 'none'}"
         said.append(f"{whole} on {attribute}")
     whole = words.capital(words.joined(said)) if said else "Nothing was compared"
-    beyond_it = others.loc[others["verdict"].map(kind) == "moved", "analysis"].value_counts(sort=False)
-    more = [f"{number:,} of {_analysis(str(name))}" for name, number in beyond_it.items()]
-    return f"{whole}; beyond leans and shares, {words.joined(more)}" if more else whole
+    more = int((others["verdict"].map(kind) == "moved").sum())
+    return f"{whole}, and {numbers.plural(more, 'other finding')}" if more else whole
 
 
 def _split(findings: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
