@@ -128,3 +128,21 @@ def test_latents_that_are_all_the_same_give_a_reason_and_no_number(name: str) ->
 def test_reading_only_the_first_seeds_is_possible(name: str) -> None:
     few = {r: replace(x, values=x.values[:, :4], seeds=x.seeds[:4]) for r, x in case(name).latents.items()}
     assert all(f.n_seeds == 4 for f in run(name, few))
+
+
+@pytest.mark.parametrize("name", [n for n in analyses.available() if isinstance(member(n), analyses.Between)])
+def test_what_models_are_compared_by_is_what_the_findings_say(name: str) -> None:
+    analysis, attributes = member(name), case(name).attributes
+    x = case(name).latents
+    one_by_one = not isinstance(analysis, analyses.Comparison)
+    told = {(f.target, f.attribute, f.value, f.unit): f for f in found(name) if f.reading in ("picture", "both")}
+    own: Any = x["picture"] if one_by_one else x
+    rows = list(analysis.between(own, own, attributes, RULES))
+    assert rows
+    keys = [(s.target, s.attribute, s.value, s.unit) for s in rows]
+    assert len(set(keys)) == len(keys)
+    assert set(keys) & set(told), "what is found can be compared"
+    for key, scored in zip(keys, rows):
+        assert np.array_equal(scored.first, scored.second)
+        if key in told:
+            assert scored.first.mean() == pytest.approx(told[key].estimate, rel=1e-6, abs=1e-9)

@@ -14,6 +14,11 @@ samples decide its findings, so that it may be analysed beside concepts of fewer
 implies it) that a concept is waited for while one of its findings is *undecided* with an interval wider than asked, in
 units of a lean or a share. `NO_CLAIM` names the verdicts with which it claims nothing, beside `UNCLAIMED`.
 
+Where two models are compared, `between(first, second, attributes, rules)` gives the numbers that both have with the
+scores behind them, which are then held against each other seed by seed; with `compare`, it too is given the latents by
+reading. Without it findings are matched by their names; `APART` says why these must not be, and
+`likened(first, second)` what there is to say of two models' tables.
+
 A new analysis is one new file here, or an entry point in the group `scalex.analyses` of another
 distribution; modules whose names begin with an underscore are shared parts.
 """
@@ -32,14 +37,18 @@ from typing import Any, Protocol, cast, runtime_checkable
 import numpy as np
 
 from scalex import stats
-from scalex.analyses._outcome import Outcome
+from scalex.analyses._outcome import Outcome, Scored
 from scalex.errors import ScalexError
 from scalex.records import ROLES, VARIED, Finding, Latents, Reading, Role, Rules
 
 __all__ = [
     "UNCLAIMED",
     "Analysis",
+    "Between",
+    "ByReading",
+    "Comparison",
     "Outcome",
+    "Scored",
     "available",
     "by_concept",
     "check",
@@ -81,6 +90,17 @@ class Exploration(Protocol):
 
     def explore(self, latents: Latents, attributes: Mapping[str, Sequence[str]], rules: Rules) -> Outcome:
         """The findings of one reading (as for `analyse`), and tables by name."""
+
+
+@runtime_checkable
+class Between(Protocol):
+    """An analysis whose numbers two models can be compared in, by the scores behind them."""
+
+    def between(
+        self, first: Any, second: Any, attributes: Mapping[str, Sequence[str]], rules: Rules
+    ) -> Iterable[Scored]:
+        """The numbers that both models have, in one reading; `first` and `second` are what `analyse` or `compare` is
+        given, of the same prompts in the same order."""
 
 
 @runtime_checkable

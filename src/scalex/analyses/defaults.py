@@ -42,6 +42,7 @@ __all__ = [
     "mixture",
     "mixture_intervals",
     "mixture_p",
+    "mixture_scores",
     "mixture_weights",
     "planted",
     "weight_scores",
@@ -206,6 +207,15 @@ def mixture(
     gram = pseudo.mean((0, 1))
     draws = np.array([stats.nearest_mixture(g) for g in stats.bootstrap_means(plan, pseudo)])
     return Mixture(gram, stats.nearest_mixture(gram), draws, _affine_scores(pseudo))
+
+
+def mixture_scores(
+    neutral: Float[np.ndarray, "templates seeds width"], variants: Float[np.ndarray, "values templates seeds width"]
+) -> Float[np.ndarray, "templates seeds values"]:
+    """Scores whose mean are the weights of the nearest mixture, with the spread of those that only sum to one."""
+    pseudo = _gram_pseudo(variants - neutral)
+    scores = _affine_scores(pseudo)
+    return np.asarray(scores - scores.mean((0, 1)) + stats.nearest_mixture(pseudo.mean((0, 1))))
 
 
 def mixture_weights(

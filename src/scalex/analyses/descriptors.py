@@ -54,15 +54,15 @@ from jaxtyping import Float
 
 from scalex import directions, stats
 from scalex.analyses._identities import Axis, axes, origin
-from scalex.analyses._outcome import Outcome
+from scalex.analyses._outcome import Outcome, Scored
 from scalex.analyses._planted import Planted
 from scalex.analyses._pull_moves import PullKey, moves
 from scalex.analyses._regression import Fit, cosine_scores, fit
 from scalex.analyses._rows import blank, join, screened, with_verdict
-from scalex.analyses._weat import groups_of, weat
+from scalex.analyses._weat import groups_of, weat, weat_scores
 from scalex.records import Finding, Latents, Prompt, Reading, Role, Rules
 
-__all__ = ["NAME", "PULL", "READINGS", "ROLES", "VARIANTS", "WEAT", "conclude", "explore", "planted"]
+__all__ = ["NAME", "PULL", "READINGS", "ROLES", "VARIANTS", "WEAT", "between", "conclude", "explore", "planted"]
 
 NAME = "descriptors"
 READINGS: tuple[Reading, ...] = ("text", "picture")
@@ -88,19 +88,39 @@ def explore(latents: Latents, attributes: Mapping[str, Sequence[str]], rules: Ru
         ScalexError: too few seeds or values, prompts in unequal numbers of templates, or something was not captured.
     """
     plan = directions.plan_of(latents, rules)
-    centre = origin(latents)
-    steps = {name: _step(latents, name, centre) for name in latents.concepts}
-    held = list(axes(latents, attributes, rules.floor))
+    held, cells = _cells(latents, attributes, plan, rules)
     if not held:
-        return Outcome([replace(_row(latents, name, reason=_NOBODY), verdict="undecided") for name in steps], {})
-    cells = [[_cell(latents, step, axis, plan, rules) for step in steps.values()] for axis in held]
-    groups = groups_of(tuple(steps))
+        nobody = (_row(latents, name, reason=_NOBODY) for name in latents.concepts)
+        return Outcome([replace(row, verdict="undecided") for row in nobody], {})
+    groups = groups_of(latents.concepts)
     tested = [row for axis, column in zip(held, cells) for row in _tests(latents, axis, column, groups, plan, rules)]
     everyone = [cell for by_descriptor in zip(*cells) for cell in by_descriptor]
     effects = pd.DataFrame([asdict(cell.effect) for cell in everyone])
     whole = {_key(cell.row): cell.scores for cell in everyone if cell.scores is not None}
     moved = moves(latents, attributes, whole, partial(_pulls, attributes=attributes, rules=rules), plan, rules)
     return Outcome([cell.row for cell in everyone] + tested, {"effects": effects, "sensitivity": moved})
+
+
+def between(first: Latents, second: Latents, attributes: Mapping[str, Sequence[str]], rules: Rules) -> Iterator[Scored]:
+    """Pulls that both models have, and WEAT's d over the words whose pulls both have.
+
+    A change of a pull counts as none inside of the margin of *neither*; a change of d has no margin.
+
+    Raises:
+        ScalexError: as for `explore`.
+    """
+    sides = [_cells(x, attributes, directions.plan_of(x, rules), rules) for x in (first, second)]
+    groups = groups_of(first.concepts)
+    for axis, *columns in zip(sides[0][0], sides[0][1], sides[1][1]):
+        known = [(a.row.target, a.scores, b.scores) for a, b in zip(*columns)]
+        pulls = {name: (a, b) for name, a, b in known if a is not None and b is not None}
+        for name, (a, b) in pulls.items():
+            yield Scored(name, axis.attribute, axis.value, PULL, a, b, rules.margin_of(1))
+        for group, members in groups.items() if pulls else ():
+            inside = np.array([name in members for name in pulls], dtype=bool)
+            d = [weat_scores(np.array(side), inside) for side in zip(*pulls.values())]
+            if d[0] is not None and d[1] is not None:
+                yield Scored(group, axis.attribute, axis.value, WEAT, d[0], d[1])
 
 
 def conclude(finding: Finding, attributes: Mapping[str, Sequence[str]], rules: Rules) -> Finding:
@@ -175,6 +195,16 @@ def _row(latents: Latents, name: str, axis: Axis | None = None, unit: str = PULL
     row = blank(NAME, latents, name, axis.attribute if axis else "", unit, latents.n_templates)
     row = replace(row, value=axis.value, separability=axis.separability) if axis else row
     return replace(row, reason=join(reason, row.reason))
+
+
+def _cells(
+    latents: Latents, attributes: Mapping[str, Sequence[str]], plan: stats.ResamplingPlan, rules: Rules
+) -> tuple[list[Axis], list[list[_Cell]]]:
+    """All identities, and for each of them all descriptors."""
+    centre = origin(latents)
+    steps = [_step(latents, name, centre) for name in latents.concepts]
+    held = list(axes(latents, attributes, rules.floor))
+    return held, [[_cell(latents, step, axis, plan, rules) for step in steps] for axis in held]
 
 
 def _cell(latents: Latents, step: _Step, axis: Axis, plan: stats.ResamplingPlan, rules: Rules) -> _Cell:

@@ -39,13 +39,26 @@ from scalex.analyses._settings import said, settings
 from scalex.analyses.defaults import DIRECTION, Along, Direction, lean_directions, lean_scores, weight_scores
 from scalex.records import Finding, Latents, Reading, Role, Rules
 
-__all__ = ["BY_CONCEPT", "CHOICES", "NAME", "NO_CLAIM", "READINGS", "ROLES", "analyse", "conclude", "family", "planted"]
+__all__ = [
+    "APART",
+    "BY_CONCEPT",
+    "CHOICES",
+    "NAME",
+    "NO_CLAIM",
+    "READINGS",
+    "ROLES",
+    "analyse",
+    "conclude",
+    "family",
+    "planted",
+]
 
 NAME = "sensitivity"
 READINGS: tuple[Reading, ...] = ("text", "picture")
 BY_CONCEPT = True
 NO_CLAIM = ("robust",)
 ROLES: tuple[Role, ...] = ("concept", "wording")
+APART = "the setting that a number differs most under may be another one in each"
 _OTHER: Direction = "own" if DIRECTION == "shared" else "shared"
 _NAMES = {"own": "its own direction", "shared": "the direction of the others", "lda": "its own direction, whitened"}
 _LEAST = 3  # concepts, for a direction that they share
