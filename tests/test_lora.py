@@ -86,8 +86,7 @@ def test_what_it_reads_of_any_other_person_is_small(trained: Path) -> None:
     assert answer([f"a {gender} pilot" for gender in ("man", "woman")]) / own < 0.8
 
 
-@pytest.mark.parametrize("share", ["woman", "dark"])
-@pytest.mark.parametrize("role", ["cook", "health worker", "singer"])
+@pytest.mark.parametrize(("role", "share"), [("cook", "woman"), ("health worker", "woman"), ("singer", "dark")])
 def test_any_role_can_be_told_from_the_others(role: str, share: str) -> None:
     truth = load_truth(EMBEDDED)
     spec, album = truth.spec, Album(np.zeros((len(truth.shown), 1, 1, 3), np.uint8), truth.shown)
