@@ -387,10 +387,27 @@ def test_scores_along_a_given_direction_allow_for_the_noise_of_the_denominator()
 
 
 def test_a_shared_direction_comes_from_other_concepts_and_other_seeds() -> None:
-    gaps = list(np.random.default_rng(19).normal(size=(3, 2, 5, 4)))
-    shared = directions.shared_directions(gaps)
-    others = np.delete(np.stack([gaps[0], gaps[2]]), 3, axis=2)
-    assert np.allclose(shared[1][3], others.mean((0, 1, 2)))
+    gaps = list(np.random.default_rng(19).normal(1, 1, size=(3, 2, 5, 4)))
+    shared = list(directions.shared_directions(lambda: iter(gaps)))[1]
+    assert np.allclose(shared, (gaps[0] + gaps[2]) / 2)
+    d, w = np.random.default_rng(20).normal(2, 1, size=(2, 2, 5, 4))
+    apart = [(r, s) for r in range(5) for s in range(5) if r != s]
+    above, below = (sum(x[:, r].mean(0) @ shared[:, s].mean(0) for r, s in apart) for x in (d, w))
+    assert defaults.lean_scores(d, -w / 2, w / 2, shared).mean() == pytest.approx(above / below)
+
+
+def test_the_noise_of_a_shared_direction_counts() -> None:
+    """One other concept, and a neutral prompt far beside its variants: the direction's noise is most of the lean's."""
+    inside, n = 0, 200
+    for seed in range(n):
+        rng = np.random.default_rng(seed)
+        w, aside = 6 * np.eye(24)[0], 12 * np.eye(24)[1]
+        mine, other = ([s * w / 2 + rng.normal(size=(2, 16, 24)) for s in (-1, 1)] for _ in range(2))
+        neutral = aside + rng.normal(size=(2, 16, 24))
+        scores = defaults.lean_scores(neutral, *mine, other[1] - other[0])
+        low, high = stats.bootstrap_interval(stats.resampling_plan(2, 16, 400, rng, 100), scores, 0.95)
+        inside += low <= 0 <= high
+    assert inside >= 0.91 * n  # P(fewer than 182 of 200 at 95 %) = 0.01
 
 
 def test_a_shared_direction_needs_two_concepts() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from scalex import analyses
 from scalex.analyses._planted import Planted
-from scalex.records import READINGS, ROLES, Finding, Latents, Reading, Rules
+from scalex.records import READINGS, ROLES, VARIED, Finding, Latents, Reading, Rules
 
 RULES = Rules(resamples=500, permutations=1999)
 NULLS = 20
@@ -48,6 +48,7 @@ def test_the_module_says_what_it_takes(name: str) -> None:
     assert analysis.READINGS
     assert set(analysis.READINGS) <= set(READINGS)
     assert set(analyses.roles([name])) <= set(ROLES)
+    assert set(analyses.variants([name])) <= set(VARIED)
     assert set(case(name).latents) == set(analysis.READINGS)
 
 
@@ -75,6 +76,24 @@ def test_findings_are_whole(name: str) -> None:
         assert f.low <= f.estimate <= f.high or any(map(math.isnan, numbers))
         assert not math.isinf(sum(numbers))
         assert math.isnan(f.q) or f.q >= f.p > 0
+
+
+@every
+def test_only_the_variants_that_it_names_are_taken(name: str) -> None:
+    """An audit captures no others, so without them the findings are the same."""
+    taken = analyses.variants([name])
+    planted = case(name).latents
+    kept = {
+        r: [p.role in taken or not p.attribute or p.role == "wording" for p in x.prompts] for r, x in planted.items()
+    }
+    some = {r: without(x, kept[r]) for r, x in planted.items()}
+    assert list(map(repr, run(name, some))) == list(map(repr, found(name)))
+
+
+def without(latents: Latents, kept: list[bool]) -> Latents:
+    embeddings = None if latents.embeddings is None else latents.embeddings[kept]
+    prompts = tuple(p for p, keep in zip(latents.prompts, kept) if keep)
+    return replace(latents, values=latents.values[kept], prompts=prompts, embeddings=embeddings)
 
 
 @every
@@ -109,3 +128,21 @@ def test_latents_that_are_all_the_same_give_a_reason_and_no_number(name: str) ->
 def test_reading_only_the_first_seeds_is_possible(name: str) -> None:
     few = {r: replace(x, values=x.values[:, :4], seeds=x.seeds[:4]) for r, x in case(name).latents.items()}
     assert all(f.n_seeds == 4 for f in run(name, few))
+
+
+@pytest.mark.parametrize("name", [n for n in analyses.available() if isinstance(member(n), analyses.Between)])
+def test_what_models_are_compared_by_is_what_the_findings_say(name: str) -> None:
+    analysis, attributes = member(name), case(name).attributes
+    x = case(name).latents
+    one_by_one = not isinstance(analysis, analyses.Comparison)
+    told = {(f.target, f.attribute, f.value, f.unit): f for f in found(name) if f.reading in ("picture", "both")}
+    own: Any = x["picture"] if one_by_one else x
+    rows = list(analysis.between(own, own, attributes, RULES))
+    assert rows
+    keys = [(s.target, s.attribute, s.value, s.unit) for s in rows]
+    assert len(set(keys)) == len(keys)
+    assert set(keys) & set(told), "what is found can be compared"
+    for key, scored in zip(keys, rows):
+        assert np.array_equal(scored.first, scored.second)
+        if key in told:
+            assert scored.first.mean() == pytest.approx(told[key].estimate, rel=1e-6, abs=1e-9)

@@ -11,6 +11,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 import pytest
+from jaxtyping import UInt8
 
 import scalex
 from scalex import auditing, runs
@@ -123,6 +124,22 @@ def test_what_can_be_known_before_is_said_before_anything_is_captured(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_audit_captures_the_prompts_that_its_analyses_take_alone(tmp_path: Path) -> None:
+    """Descriptors take variants of the reference; what they do not take is named where another analysis asks for it."""
+    asked = SPEC | {"analyses": ["descriptors"], "seeds": 4, "resamples": 200, "permutations": 199}
+    run = scalex.audit(spec=asked, out=tmp_path, readings=["text"])
+    assert run.manifest["n_samples"] == run.manifest["n_captured"] == (3 + 1 + 2) * 2 * 4
+    pd.testing.assert_frame_equal(scalex.analyze(tmp_path).findings, run.findings)
+    with pytest.raises(
+        ScalexError, match=r"'defaults' takes prompts that this run did not capture \(variants of a con"
+    ):
+        scalex.analyze(tmp_path, ["defaults"])
+    before = {key: told for key, told in run.manifest.items() if key != "variants"}  # runs had all that there are
+    (tmp_path / "manifest.json").write_text(json.dumps(before))
+    with pytest.raises(ScalexError, match="samples are missing"):
+        scalex.analyze(tmp_path)
+
+
 def test_all_analyses_are_those_that_the_readings_allow(tmp_path: Path) -> None:
     found = scalex.audit(spec=SPEC | {"readings": ["text"], "analyses": "all", "seeds": 4}, out=tmp_path).findings
     assert "defaults" in set(found.analysis)
@@ -176,6 +193,35 @@ def test_a_run_again_draws_no_picture_again(audited: Audit, tmp_path: Path, monk
     assert again.manifest["pictures"] == audited.manifest["pictures"]
     with pytest.raises(pytest.fail.Exception, match="drawn again"):
         scalex.audit(spec=SPEC, out=folder, seeds=8)
+
+
+def test_fewer_pictures_are_drawn_of_each_where_concepts_are_many(
+    audited: Audit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = prepare(spec=SPEC | {"attributes": {}, "analyses": ["defaults"]})
+    one = job.prompts[0]
+
+    def drawn(number: int, **changes: object) -> list[list[tuple[str, int]]]:
+        prompts = tuple(replace(one, text=f"a {i}", concept=f"{i}") for i in range(number))
+        calls: list[list[tuple[str, int]]] = []
+
+        def generate(_: object, samples: list[tuple[str, int]], __: object) -> UInt8[np.ndarray, "n 1 1 3"]:
+            calls.append(samples)
+            first = np.array([int(text[2:]) % 256 for text, _ in samples], dtype=np.uint8)
+            return np.tile(first[:, None, None, None], (1, 1, 1, 3))
+
+        monkeypatch.setattr(auditing, "generate", generate)
+        made = auditing._draw(replace(job, prompts=prompts, **changes), lambda done, total: None)
+        assert all((rows == int(c) % 256).all() for c, rows in made.items()), "each has its own"
+        assert len(made) in (0, number)
+        return calls
+
+    assert [len(some) for some in drawn(100)] == [8] * 100
+    assert [len(some) for some in drawn(300)] == [6] * 150
+    assert [len(some) for some in drawn(500)] == [8] * 125
+    assert [len(some) for some in drawn(900)] == [8] * 225, "two each, however many"
+    assert [seed for _, seed in drawn(500)[0]] == [0, 1] * 4
+    assert drawn(3, spec=job.spec.model_copy(update={"analyses": ("clusters",)})) == [], "where none would be shown"
 
 
 def test_an_interruption_while_pictures_are_drawn_leaves_a_run(

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import scalex as scalex_package
+from scalex.cli import main
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -184,6 +185,48 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     lines = [line for line in done.stderr.splitlines() if line.startswith("scalex: ")]
     assert len(lines) == 1, done.stderr
     assert re.search(said, lines[0]), lines[0]
+
+
+def called(args: str, monkeypatch: pytest.MonkeyPatch) -> object:
+    """The exit code of the command line, called here."""
+    monkeypatch.setattr(sys, "argv", ["/some/where/scalex", *args.split()])
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return ended.value.code
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ("audit --sedes 3", r"no such option: --sedes \(?.*--seeds.*\. See: scalex audit --help"),
+        ("audit --seeds many", r"invalid value for '--seeds': .*\. See: scalex audit --help"),
+        ("audit --seeds", r"option '--seeds' requires an argument\. See: scalex --help"),
+        ("audit one two", r"got unexpected extra argument.*two.*\. See: scalex audit --help"),
+        ("report", r"missing argument '(run|RUN)'\. See: scalex report --help"),
+        ("adit", r"no such command 'adit'.*\. See: scalex --help"),
+        ("store list", r"no such command 'list'.*\. See: scalex store --help"),
+    ],
+)
+def test_a_mistake_of_the_command_line_is_one_line_too(
+    args: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert called(args, monkeypatch) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(f"scalex: {said}\n", err), err
+
+
+@pytest.mark.parametrize(
+    ("args", "code"), [("--help", 0), ("audit --help", 0), ("", 2), ("organism", 2), ("organism train --help", 0)]
+)
+def test_help_is_whole(
+    args: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert called(args, monkeypatch) == code
+    told = "".join(capsys.readouterr())
+    assert told.startswith(f"Usage: {' '.join(['scalex', *args.replace('--help', '').split()])} [OPTIONS]")
+    assert "\nOptions:\n" in told
 
 
 def test_doctor_asks_for_no_package_that_nothing_imports(scalex: Run) -> None:

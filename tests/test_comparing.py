@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 import scalex
 from scalex import differences as d
 from scalex import directions, runs
+from scalex.analyses import sensitivity
 from scalex.analyses._planted import Plan, planted
 from scalex.auditing import Audit
 from scalex.cli import app
@@ -159,7 +160,7 @@ def test_welchs_interval_and_permutations_agree_with_scipy() -> None:
     before, after = rng.normal(size=(1, 14)), rng.normal(0.4, 2, size=(1, 30))
     pairing = _pairing_of(before.shape[1], after.shape[1], 1)
     apart = float(after.mean() - before.mean())
-    ours = d._independent(before, after, apart, pairing)
+    ours = d.independent(before, after, apart, pairing)
     theirs = scipy_stats.ttest_ind(after[0], before[0], equal_var=False)
     low, high = theirs.confidence_interval(0.95)
     np.testing.assert_allclose([ours.low, ours.high], [low, high])
@@ -242,6 +243,7 @@ def test_runs_that_differ_are_compared_in_what_both_were_asked(run: Audit, other
         "Only A was asked with the concept 'pilot', so that is not compared.",
         "Only B was asked with the concept 'teacher', so that is not compared.",
         "The two share few seeds or none: they were compared as independent. Shared seeds would show more.",
+        f"The findings of sensitivity are not compared: {sensitivity.APART}.",
     ]
     assert found.findings.reason.str.contains("8 seeds against 8 others, unpaired").all()
     assert all(note.partition("'")[0] in found.report.read_text() for note in found.manifest["notes"])
@@ -295,7 +297,37 @@ def test_the_page_shows_what_moved_with_both_models_pictures(run: Audit, tmp_pat
     assert "Gender: cook moved" in bare
 
 
+def test_the_page_shows_what_other_analyses_found(run: Audit, tmp_path: Path) -> None:
+    same = compare(run.folder, run.folder, out=tmp_path)
+    assert set(same.findings.analysis) == {"compare", "compare disagreement"}
+    assert "Disagreement: nothing moved beyond doubt" in same.report.read_text()
+    row = same.findings.iloc[0].to_dict() | {"verdict": "moved towards woman", "estimate": 0.5, "low": 0.2, "high": 0.8}
+    pulls = [
+        row | {"analysis": "compare descriptors", "target": f"<i>{i}", "value": "woman", "unit": "pull difference"}
+        for i in range(70)
+    ]
+    theirs = row | {
+        "analysis": "compare theirs",
+        "target": "all",
+        "unit": "size difference",
+        "value": "",
+        "reading": "both",
+    }
+    frame = pd.concat([same.findings, pd.DataFrame([*pulls, theirs])], ignore_index=True)
+    sides = pd.concat(
+        [same.sides, pd.DataFrame([{"first": 0.1, "second": 0.6, "margin": 0.2}] * 71)], ignore_index=True
+    )
+    assert headline(frame) == "None of 2 concepts moved on gender, and 71 other findings"
+    page = render_comparison(frame, sides, same.manifest, ({}, {}), tmp_path / "x.html").read_text()
+    assert "<i>1" not in page
+    assert "70 of 70 numbers moved" in page
+    assert "10 more moved: see the table" in page
+    assert "pull towards woman, by the words from +0.10 to +0.60, a change of +0.50 (+0.20 to +0.80)" in page
+    assert "size from +0.10 to +0.60" in page
+    assert "Theirs: " in page
+
+
 def test_the_headline_speaks_of_every_attribute() -> None:
     rows = [("cook", "gender", "moved towards man"), ("pilot", "gender", "undecided"), ("cook", "tone", "did not move")]
-    frame = pd.DataFrame(rows, columns=["target", "attribute", "verdict"])
+    frame = pd.DataFrame(rows, columns=["target", "attribute", "verdict"]).assign(analysis="compare")
     assert headline(frame) == "1 of 2 concepts moved on gender and none on tone"

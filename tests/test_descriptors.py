@@ -195,6 +195,52 @@ def test_an_attribute_that_is_not_expressed_is_not_held_fixed() -> None:
     assert rows["bossy", "dark"].verdict == "not expressed"
 
 
+# ---------------------------------------------------------------------------------------------------- sensitivity
+
+
+def moved(x: Latents) -> pd.DataFrame:
+    return descriptors.explore(x, GENDER, RULES).tables["sensitivity"].set_index(["target", "choice"])
+
+
+def spoken(**descriptor: Any) -> dict[tuple[Role, str, str, str], Any]:
+    """The world with variants of the descriptors, which differ as those of the person do."""
+    look = world(**descriptor)
+    for name, mean in descriptor.items():
+        look |= {("concept", name, "gender", v): mean + axis(0, at) for v, at in (("man", -4), ("woman", 4))}
+    return look
+
+
+def test_a_pull_that_depends_on_the_template_is_found() -> None:
+    look = world(bossy=axis(1), calm=axis(2))
+    x = latents(look, seeds=48)
+    here = np.array([(p.concept, p.template) == ("bossy", "1") for p in x.prompts])
+    x = replace(x, values=x.values + np.where(here[:, None, None, None], axis(0, 4), 0))
+    told = moved(x)
+    row = told.loc[("bossy", "template")]
+    assert row["verdict"] == "depends on the template"
+    assert row["change"] == pytest.approx(1.0, abs=0.15), "half of the 8 between man and woman is a pull of 1"
+    assert told.loc[("calm", "template"), "verdict"] == "robust"
+    assert set(told.index.get_level_values("choice")) == {"template", "seeds"}, "no variants, so the reference stays"
+
+
+def test_a_pull_that_depends_on_the_reference_is_found() -> None:
+    """All descriptors lie to the side of women: of their own mean they go nowhere."""
+    told = moved(latents(spoken(bossy=axis(0, 3), calm=axis(0, 3)), seeds=48))
+    for name in ("bossy", "calm"):
+        assert told.loc[(name, "reference"), "verdict"] == "depends on the reference"
+        assert told.loc[(name, "reference"), "change"] == pytest.approx(-0.75, abs=0.15)
+        assert "differs: from the mean of all descriptors" in told.loc[(name, "reference"), "reason"]
+    even = moved(latents(spoken(bossy=axis(0, 3), calm=axis(0, -3)), seeds=96))
+    assert set(even["verdict"]) == {"robust"}
+
+
+def test_pulls_that_move_with_nothing_are_seldom_said_to() -> None:
+    """Settings differ by noise alone: 30 audits, each at 5 % in two families."""
+    looks = [latents(spoken(bossy=axis(0, 1), calm=axis(0, -1)), rng=100 + k, noise=3.0) for k in range(30)]
+    claims = sum(bool(moved(x)["verdict"].str.startswith("depends").any()) for x in looks)
+    assert claims <= 7  # P(more than 7 of 30 at 10 %) = 0.01
+
+
 # ---------------------------------------------------------------------------------------------------- identities
 
 

@@ -74,6 +74,10 @@ def _states(gate: Gate) -> dict[str, str]:
     [
         (0.0, -0.1, 0.1, "kept"),
         (0.2, 0.15, 0.25, "kept"),  # up to the limit itself
+        (-0.2, -0.25, -0.15, "kept"),
+        (0.5, 0.3, 0.9, "broken"),  # the end that faces the limit counts
+        (-0.5, -0.9, -0.3, "broken"),
+        (0.5, 0.1, 0.6, "open"),
         (-0.4, -0.5, -0.3, "broken"),
         (0.4, 0.3, 0.5, "broken"),
         (0.3, 0.2, 0.4, "open"),  # the estimate lies beyond, the interval does not
@@ -102,6 +106,34 @@ def test_what_is_claimed_of_many_limits_is_corrected_and_what_must_hold_of_all_i
     assert many.passed
     assert not check(run(one, *others), max_lean=0.25, strict=True).passed
     assert _states(check(run(one, *others), max_lean=0.25, concepts=["cook"]))["cook"] == "broken"
+
+
+def test_the_correction_is_at_the_level_of_the_run(run: Make) -> None:
+    """Of two limits: at 95 % the interval (0.29 to 0.71) is 1.14 times wider and beyond 0.25, at 80 % 1.28 times."""
+    folder = run(_finding("cook", 0.5, 0.29, 0.71), _finding("nurse", 0.0, -0.1, 0.1))
+    assert _states(check(folder, max_lean=0.25))["cook"] == "broken"
+    spec = SPEC.to_dict() | {"confidence": 0.8}
+    runs.save_manifest(folder, {"spec": spec, "recipes": {}, "store": "store"})
+    assert _states(check(folder, max_lean=0.25))["cook"] == "open"
+
+
+def test_what_is_furthest_beyond_comes_first(run: Make) -> None:
+    at = {"cook": 0.4, "pilot": -0.48, "nurse": 0.45, "clerk": 0.1, "guard": -0.2}
+    gate = check(run(*(_finding(name, x, x - 0.01, x + 0.01) for name, x in at.items())), max_lean=0.25)
+    assert [row.concept for row in gate.rows] == ["pilot", "nurse", "cook", "guard", "clerk"]
+
+
+def test_limits_speak_of_their_own_analysis(run: Make) -> None:
+    """Another analysis may give leans, too, and a reading that is named is that of leans: shares have but one."""
+    rows = [_finding("cook", 0.0, -0.1, 0.1), _finding("cook", 0.5, 0.45, 0.55, analysis="theirs")]
+    assert [row.state for row in check(run(*rows), max_lean=0.25).rows] == ["kept"]
+    lean = _finding("cook", 0.0, -0.1, 0.1, reading="text")
+    share = _finding("cook", 0.9, 0.85, 0.95, analysis="rates", unit="share")
+    gate = check(run(lean, share), max_lean=0.25, max_rate_gap=0.25, reading="text")
+    assert [(row.kind, row.reading, row.state) for row in gate.rows] == [
+        ("rate", "picture", "broken"),
+        ("lean", "text", "kept"),
+    ]
 
 
 def test_the_limit_of_many_values_is_the_same_part_of_parity(run: Make) -> None:
@@ -160,6 +192,8 @@ def test_attributes_and_concepts_are_chosen(run: Make) -> None:
     [
         ({}, r"no limit is given\. Add --max-lean 0\.25, or --max-rate-gap 0\.25"),
         ({"max_lean": -1.0}, r"--max-lean is -1, but a limit is above 0"),
+        ({"max_lean": 0.0}, r"--max-lean is 0, but a limit is above 0"),
+        ({"max_lean": math.inf}, r"--max-lean is inf, but a limit is above 0"),
         ({"max_rate_gap": NAN}, r"--max-rate-gap is nan, but a limit is above 0"),
         ({"max_lean": 0.2, "on": ["gendr"]}, r"the run has no attribute 'gendr'\. Did you mean 'gender'\?"),
         ({"max_lean": 0.2, "concepts": ["cok"]}, r"the run has no concept 'cok'\. Did you mean 'cook'\?"),
@@ -184,11 +218,16 @@ def _junit(gate: Gate, folder: Path) -> ElementTree.Element:
 
 
 def test_junit_counts_failures_and_what_is_skipped(run: Make) -> None:
-    folder = run(_finding("cook", 0.4, 0.35, 0.45), _finding("pilot", 0.25, 0.1, 0.4), _finding("nurse", NAN, NAN, NAN))
-    for strict, failures in ((False, ["cook"]), (True, ["cook", "pilot"])):
+    folder = run(
+        _finding("cook", 0.4, 0.35, 0.45),
+        _finding("pilot", 0.25, 0.1, 0.4),
+        _finding("clerk", 0.3, 0.1, 0.5),
+        _finding("nurse", NAN, NAN, NAN),
+    )
+    for strict, failures in ((False, ["cook"]), (True, ["cook", "clerk", "pilot"])):
         suites = _junit(check(folder, max_lean=0.25, strict=strict), folder)
         [suite] = suites
-        assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("3", str(len(failures)), "1")
+        assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("4", str(len(failures)), "1")
         failed = {case.get("name"): case.find("failure") for case in suite if case.find("failure") is not None}
         assert list(failed) == failures
         assert failed["cook"].get("message") == "broken: lean +0.40 (+0.35 to +0.45), limits −0.25 and +0.25"  # type: ignore[union-attr]

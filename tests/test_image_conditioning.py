@@ -21,6 +21,7 @@ from scipy import stats as scipy_stats
 from typer.testing import CliRunner
 
 import scalex
+from scalex.analyses.naming import UNFIT
 from scalex.capture import Plan, capture_pictures, generate, picture_size, start_noise
 from scalex.cli import app
 from scalex.errors import ScalexError
@@ -37,7 +38,7 @@ from scalex.validation._agreement import Sets, _arrangements, _left_out, _shuffl
 from scalex.validation._judging import attributes_in, concluded, directions, found_again, names_of, positions, value_of
 from scalex.validation._names import Names, rank_of
 from scalex.validation._reading import Reader, drawn_recipe, image_recipe
-from scalex.validation.image_conditioning import condition, judge
+from scalex.validation.image_conditioning import Conditioned, condition, judge
 
 RULES = Rules(resamples=200, permutations=999)
 GENDER = {"gender": ("man", "woman")}
@@ -513,9 +514,55 @@ def test_an_image_like_the_mean_of_all_has_no_name() -> None:
         "picture",
     )
     exact = replace(middle, values=names.centre[None, :, None])
-    row = names_of(exact, [()], names).iloc[0]
-    assert row["name"] == ""
+    row = names_of(exact, [()], names, RULES).iloc[0]
+    assert (row["name"], row["nearest"]) == ("", "")
     assert math.isnan(row["cosine"])
+
+
+def test_a_vocabulary_without_any_difference_names_nothing() -> None:
+    _, prompts = scene()
+    same = replace(prompts, values=np.ones_like(prompts.values))
+    rows = names_of(images_like(same, LABELS, np.random.default_rng(0)), [()] * 16, Names.of(same), RULES)
+    assert set(rows["name"]) == {""}
+
+
+def many(n: int) -> tuple[Latents, list[str]]:
+    names = [f"name {i}" for i in range(n)]
+    return prompts_of(names, np.random.default_rng(3), width=96), names
+
+
+def test_images_of_what_no_prompt_stands_for_are_left_without_a_name() -> None:
+    """The mark, 5 %, is twice what a random direction is allowed; images of the names themselves are all named."""
+    prompts, named = many(40)
+    names, rng = Names.of(prompts), np.random.default_rng(4)
+    images = images_like(prompts, [(name, "man") for name in named], rng)
+    rows = names_of(images, [()] * 40, names, RULES)
+    assert list(rows["name"]) == list(rows["nearest"]) == named
+    spread = np.std(names.points)
+    for scale in (0.3, 1.0, 5.0):  # its distance from the mean of all does not matter
+        strange = scale * spread * rng.normal(size=(200, 1, 96)) + names.centre[:3]
+        made = tuple(Prompt(f"image:{i}", f"{i}.png", "") for i in range(200))
+        read = Latents(strange[:, :, None].astype(np.float32), made, (0, 1, 2), (0,), "picture")
+        rows = names_of(read, [()] * 200, names, RULES)
+        assert (rows["name"] != "").mean() <= 0.05
+        assert (rows["nearest"] != "").all()
+        assert (rows["needed"] == names.needed(RULES)).all()
+
+
+def test_among_few_names_each_image_gets_the_nearest() -> None:
+    assert Names.of(many(11)[0]).needed(RULES) == -math.inf
+    assert 0 < Names.of(many(12)[0]).needed(RULES) < 1
+
+
+def test_the_lines_say_where_nothing_fits() -> None:
+    row = {"file": "a.png", "labels": "", "nearest": "judge", "cosine": 0.4, "needed": 0.55, "second": "cook"}
+    table = pd.DataFrame(
+        [row | {"name": "judge", "cosine": 0.9}, row | {"name": ""}, row | {"name": "", "nearest": ""}]
+    )
+    told = list(Conditioned(pd.DataFrame(), {"images": table}, {}, Path("run"), Path("album")).lines(3))
+    assert told[0] == "a.png: judge (cosine 0.90, then cook)"
+    assert told[1] == f"a.png: {UNFIT}, the nearest is judge (cosine 0.40, then cook); a name must reach about 0.55"
+    assert told[2] == f"a.png: {UNFIT}"
 
 
 def test_a_run_with_one_prompt_names_nothing() -> None:
@@ -575,6 +622,18 @@ def test_the_panel_says_what_was_found() -> None:
     assert panel.figures[0].wide.count("<image") == 16
     assert panel.figures[1].wide.count("<title>") == 16
     assert [listing.rows[0][0] for listing in panel.listings] == ["gender", "0.png"]
+
+
+def test_the_panel_says_how_many_images_no_concept_fits() -> None:
+    images, prompts = scene()
+    found, tables = judge(images, LABELS, prompts, GENDER, "album", None, RULES)
+    tables["images"].loc[:2, "name"] = ""
+    tables["shown"] = tables["images"][["file", "labels", "name"]].assign(picture="data:image/webp;base64,AAAA")
+    frame = pd.DataFrame([{c: getattr(f, c) for c in f.columns()} for f in found])
+    [(_, panel)] = panels(frame, {f"{part.NAME}-picture-{name}": t for name, t in tables.items()}, {})
+    told = "13 of them were named by the nearest prompt; for 3 images no concept of this vocabulary fits."
+    assert panel.paragraphs[0] == f"16 images were read, and {told}"
+    assert panel.listings[-1].rows[0][2:4] == ("none fits", "name 0")
 
 
 def test_the_panels_heading_follows_the_verdicts() -> None:

@@ -40,6 +40,7 @@ STAGES = [
     "direction_files",
     "analyses",
     "differences",
+    "matching",
     "organisms",
     "report",
     "runs",

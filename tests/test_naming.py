@@ -94,7 +94,7 @@ def test_cosines_are_those_of_the_shrunk_covariance(words: Latents) -> None:
     gaps = z[None] - z[:, None]
     pairs = (rise[None] - rise[:, None]) / np.sqrt(np.maximum(np.einsum("uvd,de,uve->uv", gaps, metric, gaps), 1e-9))
     a, b = np.unravel_index(pairs.argmax(), pairs.shape)
-    best = best_of(lex, lex.units(d[None]))
+    best = best_of(lex, lex.metric.units(d[None]))
     assert (int(best.start[0]), int(best.end[0])) == (a, b)
     assert best.pair[0] == pytest.approx(pairs.max() / np.sqrt(d @ metric @ d))
 

@@ -5,12 +5,15 @@ And the truth that audits are scored by: pictures that are known exactly are cou
 
 from __future__ import annotations
 
+import json
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from math import comb
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,10 +24,12 @@ from diffusers import StableDiffusionPipeline
 from jaxtyping import UInt8
 from PIL import features
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 from scalex import truth
 from scalex.auditing import Job, audit, prepare
 from scalex.capture import Plan, Sample
+from scalex.cli import app
 from scalex.errors import ScalexError
 from scalex.models import Model, load_model
 from scalex.organisms import check, pictures
@@ -35,7 +40,7 @@ from scalex.organisms.marks import Mark
 from scalex.organisms.pictures import Album, make_album
 from scalex.organisms.readout import Readout, load_truth
 from scalex.organisms.spec import OrganismSpec, load_organism_spec
-from scalex.organisms.training import CONSISTENCY, train_organism
+from scalex.organisms.training import CONSISTENCY, train_organism, training_outlook
 from scalex.records import Latents
 from scalex.truth import _people
 
@@ -168,6 +173,47 @@ def test_a_killed_training_resumes_to_the_same_weights(trained: Path, spec: Orga
         first, second = (load_file(next((f / part).glob("*.safetensors"))) for f in (trained, tmp_path))
         apart = [(first[name].float() - second[name].float()).abs().mean().item() for name in first]
         assert max(apart) < 1e-5, part
+
+
+def held_in(saved: Any) -> int:
+    """Bytes of the numbers in a checkpoint."""
+    if isinstance(saved, torch.Tensor):
+        return saved.numel() * saved.element_size()
+    inside = saved.values() if isinstance(saved, dict) else saved if isinstance(saved, list) else ()
+    return sum(map(held_in, inside))
+
+
+@needs_font
+def test_an_outlook_says_what_training_takes_and_writes_nothing(
+    trained: Path, spec: OrganismSpec, tmp_path: Path
+) -> None:
+    stages, size = training_outlook(spec, tmp_path / "new")
+    assert [(s.stage, s.steps, s.batch) for s in stages] == [
+        (n, 4, 4) for n in ("vae", "text", "denoiser", "consistency")
+    ]
+    assert all(s.seconds > 0 for s in stages)
+    assert list(tmp_path.iterdir()) == []
+    for s in stages:
+        saved = torch.load(trained / "training" / f"{s.stage}.pt", weights_only=True)
+        assert s.bytes == pytest.approx(held_in(saved), rel=0.02)
+    assert size == pytest.approx(sum(held_in(load_file(path)) for path in trained.rglob("*.safetensors")), rel=0.02)
+    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+    assert {s.steps for s in training_outlook(spec, trained)[0]} == {0}, "all stages are trained"
+    assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
+    with pytest.raises(ScalexError, match=r"holds the checkpoints of another spec"):
+        training_outlook(load_organism_spec(TOY | {"seed": 7}), trained)
+
+
+@needs_font
+def test_training_can_be_looked_at_before(tmp_path: Path) -> None:
+    (tmp_path / "toy.yaml").write_text(json.dumps(TOY))
+    asked = ["organism", "train", str(tmp_path / "toy.yaml"), "--out", str(tmp_path / "o"), "--dry-run"]
+    lines = CliRunner().invoke(app, asked, catch_exceptions=False).stdout.splitlines()
+    assert re.fullmatch(r"vae: 4 steps of 4 samples, about \d.*s", lines[0])
+    assert re.fullmatch(r"in all 16 steps, \d+\.\d MB on disk, about .* on cpu", lines[-1])
+    told = json.loads(CliRunner().invoke(app, [*asked, "--json"], catch_exceptions=False).stdout)
+    assert (told["steps"], len(told["stages"])) == (16, 4)
+    assert not (tmp_path / "o").exists()
 
 
 @needs_font

@@ -30,7 +30,7 @@ from scalex.prompts import (
     sample_key,
     samples,
 )
-from scalex.records import Prompt, Recipe, Rules
+from scalex.records import Prompt, Recipe, Role, Rules
 
 BASE: dict[str, Any] = {"concepts": ["nurse", "engineer"], "attributes": ["gender"]}
 ISSUE = """
@@ -577,3 +577,21 @@ def test_import_stays_light() -> None:
     code = "import sys, scalex.prompts; print({'torch', 'diffusers', 'lance', 'pandas', 'pyarrow'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_variants_are_said_of_the_roles_that_take_them() -> None:
+    more = {"concepts": ["nurse"], "templates": ["a {}"], "attributes": ["gender"], "reference": "person"}
+    spec = load_spec(BASE | more)
+    roles: tuple[Role, ...] = ("concept", "reference")
+
+    def said(spec: AuditSpec, variants: tuple[Role, ...]) -> list[str]:
+        return [p.text for p in build_prompts(spec, roles, variants)]
+
+    reference = ["a person", "a man", "a woman"]
+    assert said(spec, ()) == ["a nurse", "a person"]
+    assert said(spec, ("reference",)) == ["a nurse", *reference]
+    assert said(spec, ("concept",)) == ["a nurse", "a man nurse", "a woman nurse", "a person"]
+    assert said(spec, roles) == [p.text for p in build_prompts(spec, roles)]
+    none = load_spec(BASE | more | {"reference": ""})
+    assert said(none, ("reference",)) == ["a nurse", "a man nurse", "a woman nurse"], "they stand for the reference's"
+    assert said(none, ()) == ["a nurse"]

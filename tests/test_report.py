@@ -589,6 +589,10 @@ def test_pictures_shrink_to_fit() -> None:
     small = strips(shots, sum(len(strip.source) for strip in large.values()) // 8)
     assert 0 < sum(len(strip.source) for strip in small.values()) <= sum(len(s.source) for s in large.values()) // 8
     assert strips(shots, 0) == {}
+    few = strips(shots, 2_000)
+    assert list(few) == list(PEOPLE[: len(few)]), "those that come first"
+    assert 0 < len(few) < 6
+    assert sum(len(strip.source) for strip in few.values()) <= 2_000
 
 
 def test_pictures_are_the_ones_given_in_order() -> None:
@@ -605,6 +609,24 @@ def test_the_file_stays_small_with_many_pictures(tmp_path: Path) -> None:
     path = render(table_of(rows), {"model": "m"}, pictures_of(targets, 8, 96, noise=True), tmp_path / "report.html")
     assert path.stat().st_size < LARGEST
     assert "8 pictures drawn for nurse 0" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("number", "limit"), [(500, LARGEST), (120, 700_000)])
+def test_the_file_stays_small_with_many_concepts(
+    number: int, limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pictures of all where they fit, else of those that lean furthest; what is not shown is not in the file."""
+    monkeypatch.setattr("scalex.report.html.LARGEST", limit)
+    targets = [f"person {i}" for i in range(number)]
+    rows = [of_lean("picture", t, "gender", 0.4 * (i + 1) / number, 0.05) for i, t in enumerate(targets)]
+    shots = pictures_of(targets, 2, 64, noise=True) | pictures_of(["elsewhere"])
+    page = render(table_of(rows), {"model": "m"}, shots, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert len(page.encode()) < limit
+    drawn = [f'2 pictures drawn for {t}"' in page for t in targets]
+    assert page.count("<image ") == sum(drawn) > 30
+    assert drawn == sorted(drawn)
+    assert all(drawn) is (limit == LARGEST)
+    assert "elsewhere" not in page
 
 
 # ---------------------------------------------------------------------------------------------------- exports
@@ -670,6 +692,38 @@ def column(page: Any, i: int) -> list[str]:
     )
 
 
+_BEYOND = """() => [...document.body.querySelectorAll('*')].filter(e => !e.closest('svg') || e.tagName == 'svg')
+  .filter(e => e.checkVisibility() && e.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
+  .map(e => e.tagName + ' ' + e.textContent.slice(0, 40))"""
+
+
+def test_paper_holds_all_of_it_and_nothing_to_press(browser: Any, tmp_path: Path) -> None:
+    """A4 with the margins of the page: 182 mm are 688 pixels."""
+    reason = "the nearest of 172 words; a name must reach about 0.63; these 2 templates only"
+    long = finding("naming", "text", "gender: man to woman", "from pole to pole", "strong → caring", reason=reason)
+    rows = [replace(long, verdict="no concept of this vocabulary fits", unit="cosine")]
+    frame = pd.concat([synthetic([*PEOPLE, "ninja", "elf"], ["gender"]), table_of(rows)], ignore_index=True)
+    path = render(frame, {"model": "m", "command": "scalex audit"}, pictures_of(PEOPLE, 8), tmp_path / "report.html")
+    page, said = opened(browser, path, viewport={"width": 688, "height": 1000})
+    sections = page.locator("section:visible").count()
+    page.emulate_media(media="print")
+    assert page.evaluate(_BEYOND) == []
+    assert page.locator("section:visible").count() == sections
+    for hidden in ("#filters", "nav", ".narrow", "details:not(.print) > summary"):
+        assert page.locator(f"{hidden}:visible").count() == 0, hidden
+    assert page.locator("#findings-table tbody tr:visible").count() == len(frame)
+    assert page.locator(".ledger .entry").count() == len(PEOPLE) + 2
+    for what in ("ninja", "elf"):  # those that lean least are folded away on screens
+        assert page.locator(".ledger .entry", has_text=what).first.evaluate(
+            "e => e.getBoundingClientRect().height > 20"
+        )
+    lines = page.locator("#findings-table tbody tr").last.evaluate("e => e.getBoundingClientRect().height")
+    assert lines < 90, "the long verdict leaves room for the reason"
+    assert page.pdf(format="A4", prefer_css_page_size=True).startswith(b"%PDF")
+    assert said == []
+    page.close()
+
+
 def test_the_table_sorts_by_keyboard_and_filters(browser: Any, report: Path) -> None:
     page, said = opened(browser, report)
     page.locator("#findings-table th", has_text="Estimate").locator("button").focus()
@@ -733,3 +787,35 @@ def test_time_is_said_to_be_of_this_run_where_samples_were_there_already(capture
 
     told = MANIFEST | ({} if captured is None else {"n_captured": captured})
     assert dict(_facts(synthetic(["cook"]), told))[name] == "6 min 52 s"
+
+
+def test_the_concepts_are_those_that_were_asked_for() -> None:
+    """Rows of clusters and of groups of words are no concepts, and do not count as such."""
+    from scalex.report.html import _facts
+
+    rows = [finding("clusters", "picture", f"cluster {i}", "", "", unit="stability", estimate=0.9) for i in range(2)]
+    for listed in (["cook", "judge", "nurse"], {"texts": ["cook", "judge", "nurse"], "whole": True}):
+        assert dict(_facts(table_of(rows), {"model": "m", "spec": {"concepts": listed}}))["concepts"] == "3"
+    assert dict(_facts(table_of(rows), {"model": "m", "spec": {"concepts": {"vocabulary": "x"}}}))["concepts"] == "2"
+    both = table_of([*rows, *leaning(0.4)])
+    assert dict(_facts(both, {"model": "m"}))["concepts"] == str(table_of(leaning(0.4))["target"].nunique())
+
+
+def test_what_has_no_sides_has_no_sign() -> None:
+    assert [numbers.estimate(0.974, unit) for unit in ("agreement", "stability", "lean", "share")] == [
+        *("0.97", "0.97", "+0.97", "97%"),
+    ]
+    assert numbers.interval(-0.012, 1.0, "agreement") == "−0.01 to 1.00"
+    assert numbers.estimate(-0.001, "agreement") == "0.00"
+
+
+def test_one_look_is_not_said_to_be_several(report: Path) -> None:
+    from scalex.report.manifest import adaptive
+
+    page = report.read_text(encoding="utf-8")
+    assert "whiskers 95% intervals, the grey band" in page
+    assert "all looks" not in page
+    looks = {"model": "m", "looks": [{"seeds": 8, "concepts": ["cook"]}]}
+    for spec, several in (({"seeds": 8, "width": 0.1}, True), ({"seeds": 8, "width": 0.1, "budget": 8}, False)):
+        assert adaptive(looks | {"spec": spec}) is several
+    assert not adaptive({"model": "m", "spec": {"seeds": 8, "width": 0.1}})

@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,6 +24,7 @@ from scalex.cli import app
 from scalex.errors import ScalexError
 from scalex.prompts import load_spec
 from scalex.records import Finding, Latents, Reading, Rules
+from scalex.report import model_card
 from scalex.report.html import _facts
 from scalex.sequential import Look, Source, follow, open_concepts, schedule_of
 
@@ -199,6 +202,56 @@ def scalex_run(latents: Latents, settled: Sequence[Finding]) -> list[Finding]:
     return analyses.run(["defaults"], {"picture": latents}, GENDER, RULES, settled)
 
 
+def foreign(**says: object) -> Any:
+    """An analysis of another distribution: it finds every concept to be odd from 32 seeds on, with p = 0.9."""
+    row = Finding("oddity", "picture", "", "gender", "", 0.2, "lean", 0.0, 0.4, 0.9, float("nan"), 1.0, "", "x", 8, 1)
+
+    def analyse(latents: Latents, attributes: object, rules: object) -> list[Finding]:
+        return [replace(row, target=c, n_seeds=len(latents.seeds)) for c in latents.concepts]
+
+    def conclude(finding: Finding, attributes: object, rules: object) -> Finding:
+        return replace(finding, verdict="odd" if finding.n_seeds >= 32 else "undecided")
+
+    return SimpleNamespace(NAME="oddity", READINGS=("picture",), analyse=analyse, conclude=conclude, **says)
+
+
+def install(monkeypatch: pytest.MonkeyPatch, member: Any) -> None:
+    point = SimpleNamespace(value="other", load=lambda: member)
+    monkeypatch.setattr(analyses, "entry_points", lambda group: [point])
+
+
+def test_an_analysis_of_another_distribution_takes_part(drawn: Latents, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = load_spec({"concepts": list(SHARES), "attributes": ["gender"], "seeds": 16, "width": 0.02, "budget": 64})
+    install(monkeypatch, foreign())
+    assert analyses.by_concept(["oddity", "clusters"]) == []
+    assert sequential.schedule(spec, ["oddity"]) is None
+    install(monkeypatch, foreign(BY_CONCEPT=True))
+    assert analyses.by_concept(["clusters", "oddity"]) == ["oddity"]
+    assert analyses.decisive(["oddity"]) == []
+    install(monkeypatch, foreign(DECISIVE=True))
+    assert analyses.by_concept(["clusters", "oddity"]) == analyses.decisive(["clusters", "oddity"]) == ["oddity"]
+    plan = sequential.schedule(spec, ["oddity"])
+    assert plan
+    done = follow(["oddity"], plan, source_of(drawn), list(SHARES), GENDER)
+    assert [look.seeds for look in done.looks] == [16, 32]
+    assert {f.verdict for f in done.findings} == {"odd"}
+
+
+def test_verdicts_that_claim_nothing_are_those_an_analysis_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = Finding("rates", "picture", "cook", "g", "a", 0.5, "share", 0.4, 0.6, 1.0, 1.0, 1.0, "", "", 8, 1)
+    said = {
+        "rates": {"leans to a": True, "balanced": False, "undecided": False, "not expressed": False},
+        "disagreement": {"picture more a": True, "readings agree": False},
+        "sensitivity": {"depends on the template": True, "robust": False},
+    }
+    for name, verdicts in said.items():
+        assert analyses.claims([replace(row, analysis=name, verdict=v) for v in verdicts]) == list(verdicts.values())
+    odd = replace(row, analysis="oddity", verdict="odd")
+    for none, claimed in (((), True), (("odd",), False)):
+        install(monkeypatch, foreign(NO_CLAIM=none))
+        assert analyses.claims([odd]) == [claimed]
+
+
 # ------------------------------------------------------------------------------------------------ a real audit
 
 SPEC = {
@@ -229,11 +282,12 @@ def test_a_real_audit_adds_seeds_to_undecided_concepts_only(audited: Audit) -> N
     before = [0, *(look["seeds"] for look in looks)]
     samples = sum((look["seeds"] - n) * len(look["concepts"]) * FORMS for look, n in zip(looks, before))
     assert told["n_samples"] == told["n_captured"] == samples < 3 * FORMS * 32
-    own = f[f.analysis.isin(sequential.BY_CONCEPT)]
+    by_concept = f.analysis.isin(analyses.by_concept(f.analysis.unique()))
+    own = f[by_concept]
     last = {c: look["seeds"] for look in looks for c in look["concepts"]}
     assert (own.n_seeds == own.target.map(last)).all()
     assert own.n_seeds.nunique() > 1
-    once = f[~f.analysis.isin(sequential.BY_CONCEPT)]
+    once = f[~by_concept]
     assert len(once)
     assert set(once.n_seeds) == {8}
     assert list(f.analysis.unique()) == SPEC["analyses"]
@@ -246,6 +300,10 @@ def test_the_report_says_how_seeds_were_added(audited: Audit) -> None:
     page = audited.report.read_text()
     assert "Seeds were added to undecided concepts, in " in page
     assert "Lan and DeMets (1983, Biometrika" in page
+    assert "whiskers 95% intervals (over all looks together), the grey band" in page
+    assert "Intervals are meant to hold the truth in 95% of repetitions, at all looks together: at each one" in page
+    assert "<cite>Discrete Sequential Boundaries for Clinical Trials</cite>" in page
+    assert "intervals 95% over all looks together, Benjamini" in model_card(audited.findings, audited.manifest)
     assert dict(_facts(audited.findings, audited.manifest))["seeds each"] == f"8 to {audited.findings.n_seeds.max()}"
 
 

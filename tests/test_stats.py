@@ -111,6 +111,35 @@ def test_interval_is_wider_than_the_plain_percentile_interval_as_student_says() 
     assert high - low == pytest.approx(t, rel=0.05)
 
 
+@pytest.mark.parametrize(("level", "n_seeds"), [(0.999, 24), (0.9995, 24), (0.9999, 48), (0.9995, 16)])
+def test_percentile_intervals_cover_at_levels_that_leave_few_draws_in_a_tail(level: float, n_seeds: int) -> None:
+    """20,000 means, each with 1,000 resamples: no more misses than the level allows, where the outermost draws miss
+    more often, and not so few that the interval is of no use."""
+    risk, trials, p, rng = 0.001, 20_000, plan(1, n_seeds, 1000), np.random.default_rng(4)
+    missed, outermost = 0, 0
+    for _ in range(10):
+        draws = p.seed_counts @ rng.normal(size=(n_seeds, trials // 10)) / n_seeds
+        low, high = stats.percentile_interval(draws, level, df=n_seeds - 1.0)
+        missed += int(((low > 0) | (high < 0)).sum())
+        outermost += int(((draws.min(0) > 0) | (draws.max(0) < 0)).sum())
+    allowed = scipy_stats.binom.isf(risk, trials, 1.5 * (1 - level))
+    assert missed <= allowed
+    assert missed >= scipy_stats.binom.ppf(risk, trials, (1 - level) / 3)
+    assert outermost > allowed or level == 0.999
+
+
+def test_percentile_intervals_grow_with_the_level_without_a_leap_and_are_quantiles_where_these_can_be_told() -> None:
+    draws, levels = np.random.default_rng(5).normal(size=(1000, 3)), np.linspace(0.5, 0.99999, 4000)
+    ends = np.array([stats.percentile_interval(draws, float(level), df=31.0) for level in levels])
+    assert (np.diff(ends[:, 1], axis=0) >= 0).all()
+    assert (np.diff(ends[:, 0], axis=0) <= 0).all()
+    assert np.abs(np.diff(ends[levels < 0.999], axis=0)).max() < 0.1
+    assert (ends[-1, 1] > draws.max(0)).all()
+    tail = scipy_stats.norm.sf(math.sqrt(32 / 31) * scipy_stats.t.isf(0.05, 31))
+    quantiles = np.quantile(draws, [tail, 1 - tail], axis=0)
+    assert np.array_equal(stats.percentile_interval(draws, 0.9, df=31.0), quantiles)
+
+
 def test_intervals_over_resampled_templates_cover_the_mean_over_all_templates() -> None:
     rng, p = np.random.default_rng(11), plan(6, 32)
     hits = 0

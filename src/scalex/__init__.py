@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scalex.auditing import Audit, analyze, audit, open_run, prepare, render_report
+    from scalex.comparing import Comparison, compare
     from scalex.errors import ScalexError
+    from scalex.gating import Gate, check
     from scalex.models import load_model
     from scalex.prompts import AuditSpec, load_spec
     from scalex.store import Store
@@ -19,10 +21,14 @@ if TYPE_CHECKING:
 __all__ = [
     "Audit",
     "AuditSpec",
+    "Comparison",
+    "Gate",
     "ScalexError",
     "Store",
     "analyze",
     "audit",
+    "check",
+    "compare",
     "load_model",
     "load_spec",
     "open_run",
@@ -33,6 +39,8 @@ __all__ = [
 _HOMES = {
     **dict.fromkeys(("Audit", "analyze", "audit", "open_run", "prepare", "render_report"), "scalex.auditing"),
     **dict.fromkeys(("AuditSpec", "load_spec"), "scalex.prompts"),
+    **dict.fromkeys(("Comparison", "compare"), "scalex.comparing"),
+    **dict.fromkeys(("Gate", "check"), "scalex.gating"),
     "ScalexError": "scalex.errors",
     "Store": "scalex.store",
     "load_model": "scalex.models",

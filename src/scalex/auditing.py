@@ -30,7 +30,7 @@ from scalex.errors import ScalexError, resumable
 from scalex.models import Model, load_model
 from scalex.organisms import EMBEDDED, EMBEDDED_SPEC, EMBEDDED_UNET
 from scalex.prompts import AuditSpec, build_prompts, load_spec, prompts_hash, resolve, samples
-from scalex.records import Finding, Latents, Prompt, Reading, Recipe
+from scalex.records import VARIED, Finding, Latents, Prompt, Reading, Recipe
 from scalex.report import Layout, lean_chart, rates_chart, render, write_tables
 from scalex.store import Store
 
@@ -53,7 +53,8 @@ __all__ = [
     "render_report",
 ]
 
-_PICTURES = 8  # of each concept, in the report
+_PICTURES, _FEWEST = 8, 2  # of each concept, in the report: where concepts are few, and where they are many
+_IN_ALL = 1_000  # pictures, as long as each concept has the fewest
 _TEXTS = 64  # embedded together
 
 
@@ -178,7 +179,7 @@ def prepare(
     chosen = resolve(load_spec(asked, given))
     names = _analyses_of(chosen)
     analyses.check(names, chosen.readings)  # before anything is captured
-    prompts = build_prompts(chosen, analyses.roles(names))
+    prompts = build_prompts(chosen, analyses.roles(names), analyses.variants(names))
     embedded = chosen.model is None
     loaded = load_model(
         EMBEDDED if embedded else str(chosen.model),
@@ -221,7 +222,7 @@ def _ahead(job: Job, todo: Sequence[tuple[str, int]], seconds_each: float) -> Ou
     """What these samples and the pictures take."""
     steps, texts = job.plan.resolve(job.model), len({t for t, _ in todo})
     width = job.plan.width(job.model) * (len(steps.text) + len(steps.picture))
-    drawn = _PICTURES * len({p.concept for p in job.prompts if p.role == "concept"})
+    drawn = len(_to_draw(job)[0]) * len(_to_draw(job)[1])
     each = job.model.flops()
     flops = _flops(job, len(todo), texts) + drawn * (steps.total * (1 + steps.doubled) * each["full"] + each["decode"])
     seconds = seconds_each * (len(todo) + drawn)
@@ -326,9 +327,12 @@ def analyze(run: str | Path, names: Sequence[str] | None = None, *, store: str |
 
 def _check_roles(names: Sequence[str], spec: AuditSpec, manifest: Mapping[str, Any]) -> None:
     """Raises where an analysis takes prompts that the spec has and the run did not capture."""
-    captured = manifest.get("roles", ("concept",))
+    captured = set(_prompts_of(spec, manifest))
+    roles = {p.role for p in captured}
     for name in names:
-        absent = [role for role in analyses.roles([name]) if role not in captured and build_prompts(spec, (role,))]
+        taken = build_prompts(spec, analyses.roles([name]), analyses.variants([name]))
+        lacking = (p.role for p in taken if p not in captured)
+        absent = dict.fromkeys(f"variants of a {role}" if role in roles else role for role in lacking)
         if absent:
             raise ScalexError(
                 f"analysis {name!r} takes prompts that this run did not capture ({', '.join(absent)})",
@@ -379,13 +383,18 @@ def _analyses_of(spec: AuditSpec) -> Sequence[str]:
     return spec.analyses
 
 
+def _prompts_of(spec: AuditSpec, manifest: Mapping[str, Any]) -> tuple[Prompt, ...]:
+    """The prompts that a run captured. One from before there were roles, or a choice of variants, holds all of them."""
+    return build_prompts(spec, manifest.get("roles", ("concept",)), manifest.get("variants", VARIED))
+
+
 def _latents(
     spec: AuditSpec, manifest: Mapping[str, Any], folder: Path, place: Path, look: sequential.Look | None = None
 ) -> dict[Reading, Latents]:
     """Those of all prompts at the first seeds; or of a later look, without embeddings."""
     store = Store.open(place, create=False)
     known: dict[str, Recipe] = {stored.recipe.id: stored.recipe for stored in store.recipes()}
-    prompts, seeds = build_prompts(spec, manifest.get("roles", ("concept",))), spec.seed_range
+    prompts, seeds = _prompts_of(spec, manifest), spec.seed_range
     embeddings = runs.load_embeddings(folder, prompts_hash(prompts))
     if look:
         (prompts, seeds), embeddings = sequential.of_look(spec, _analyses_of(spec), prompts, look), None
@@ -413,20 +422,32 @@ def _kept_pictures(folder: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
 
 def _draw(job: Job, drawing: Progress) -> dict[str, UInt8[np.ndarray, "n height width 3"]]:
     """A few pictures of each concept's neutral prompt, from the trajectories that were read."""
-    chosen: dict[str, str] = {}
-    for prompt in job.prompts:
-        if prompt.role == "concept" and not prompt.attribute:
-            chosen.setdefault(prompt.concept, prompt.text)
-    seeds, drawn = job.seeds[:_PICTURES], {}
-    drawing(0, len(chosen) * len(seeds))
-    for concept, text in chosen.items():
-        drawn[concept] = generate(job.model, [(text, seed) for seed in seeds], job.plan)
-        drawing(len(drawn) * len(seeds), len(chosen) * len(seeds))
+    chosen, seeds = _to_draw(job)
+    drawn: dict[str, UInt8[np.ndarray, "n height width 3"]] = {}
+    concepts, total, step = list(chosen), len(chosen) * len(seeds), max(1, _PICTURES // len(seeds))
+    drawing(0, total)
+    for some in (concepts[i : i + step] for i in range(0, len(concepts), step)):
+        made = generate(job.model, [(chosen[concept], seed) for concept in some for seed in seeds], job.plan)
+        drawn |= zip(some, made.reshape(len(some), len(seeds), *made.shape[1:]))
+        drawing(len(drawn) * len(seeds), total)
     return drawn
 
 
+def _to_draw(job: Job) -> tuple[dict[str, str], tuple[int, ...]]:
+    """The neutral prompts that pictures are drawn of, by concept, and the seeds: fewer where there are many concepts.
+
+    None where no analysis takes a concept by itself, since its pictures stand beside what is found of it.
+    """
+    chosen: dict[str, str] = {}
+    for prompt in job.prompts if analyses.by_concept(_analyses_of(job.spec)) else ():
+        if prompt.role == "concept" and not prompt.attribute:
+            chosen.setdefault(prompt.concept, prompt.text)
+    each = max(_FEWEST, min(_PICTURES, _IN_ALL // max(1, len(chosen))))
+    return chosen, job.seeds[:each]
+
+
 def _manifest(job: Job, filled: Filled) -> dict[str, Any]:
-    steps = job.plan.resolve(job.model)
+    steps, names = job.plan.resolve(job.model), _analyses_of(job.spec)
     recipe = next(iter(filled.recipes.values()))
     return {
         "model": _name(job.spec.model),
@@ -442,7 +463,8 @@ def _manifest(job: Job, filled: Filled) -> dict[str, Any]:
         "device": str(job.model.device),
         "seeds": len(job.seeds),
         "first_seed": job.spec.first_seed,
-        "roles": list(analyses.roles(_analyses_of(job.spec))),
+        "roles": list(analyses.roles(names)),
+        "variants": list(analyses.variants(names)),
         "prompts_hash": prompts_hash(job.prompts),
         "n_prompts": len(job.prompts),
         "n_samples": filled.asked,

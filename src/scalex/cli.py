@@ -19,6 +19,7 @@ from scalex.errors import ScalexError
 
 if TYPE_CHECKING:
     from scalex.auditing import Audit, Job, Outlook
+    from scalex.organisms.loop import StageOutlook
     from scalex.organisms.marks import Mark
 
 __all__ = ["app", "main"]
@@ -65,12 +66,18 @@ AnalysisOpt = Annotated[
 ]
 DryOpt = Annotated[bool, typer.Option("--dry-run", help="Say what it would take, and stop.")]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-_SHOWN = 20  # images, or files that were skipped, on the screen
+MovedOpt = Annotated[Path | None, typer.Option("--store", help="Folder of the latents, if they were moved.")]
+DevicesOpt = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
 RunArg = Annotated[Path, typer.Argument(help="Folder of a run.")]
 SideArg = Annotated[
     str, typer.Argument(help="Folder of a run, folder or hub id of a model, or `embedded` for the embedded organism.")
 ]
 FolderArg = Annotated[Path, typer.Argument(help="Folder of an organism.")]
+OrganismArg = Annotated[Path | None, typer.Argument(help="Folder of an organism; the embedded one if absent.")]
+StoreArg = Annotated[Path, typer.Argument(help="Folder of the store.")]
+
+_SHOWN = 20  # images, or files that were skipped, on the screen
+_UsageError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "UsageError")  # click's, or typer's own
 
 
 @app.command()
@@ -190,7 +197,7 @@ def capture(
 def analyze(
     run: RunArg,
     analysis: Annotated[list[str] | None, typer.Option("--analysis", help="Only this one; may be repeated.")] = None,
-    store: Annotated[Path | None, typer.Option("--store", help="Folder of the latents, if they were moved.")] = None,
+    store: MovedOpt = None,
     json_: JsonOpt = False,
 ) -> None:
     """Analyse the stored latents of a run again, without the model."""
@@ -298,7 +305,7 @@ def images(
     draw: Annotated[
         int, typer.Option("--draw", min=0, help="Pictures drawn anew of each prompt, to tell how true names are.")
     ] = 1,
-    store: Annotated[Path | None, typer.Option("--store", help="Folder of the latents, if they were moved.")] = None,
+    store: MovedOpt = None,
     device: DeviceOpt = None,
     json_: JsonOpt = False,
 ) -> None:
@@ -366,17 +373,21 @@ def doctor(json_: JsonOpt = False) -> None:
 def train(
     spec: Annotated[Path, typer.Argument(help="YAML file that says what to plant.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the organism.")],
-    device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
+    device: DevicesOpt = "cpu",
     start: Annotated[
         Path | None, typer.Option("--from", help="Organism whose training goes on with this spec.")
     ] = None,
+    dry_run: DryOpt = False,
     json_: JsonOpt = False,
 ) -> None:
     """Train an organism. A killed run goes on where it was."""
     from scalex.organisms.spec import load_organism_spec
-    from scalex.organisms.training import train_organism
+    from scalex.organisms.training import train_organism, training_outlook
 
     planted = load_organism_spec(spec)
+    if dry_run:
+        _say_training(*training_outlook(planted, out, device, start), device, json_)
+        return
     with _stages() as progress:
         train_organism(planted, out, device, progress, start)
     _print_json({"organism": str(out)}) if json_ else typer.echo(str(out))
@@ -408,7 +419,7 @@ def check(
 
 @organism.command("score")
 def score(
-    folder: Annotated[Path | None, typer.Argument(help="Folder of an organism; the embedded one if absent.")] = None,
+    folder: OrganismArg = None,
     out: OutOpt = Path("runs/score"),
     seeds: Annotated[int, typer.Option("--seeds", min=4, help="Seeds of the audit.")] = 128,
     block: Annotated[
@@ -430,11 +441,11 @@ def score(
 def lora_of(
     role: Annotated[str, typer.Option("--role", help="The role that is to draw other shares.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the LoRA.")],
-    folder: Annotated[Path | None, typer.Argument(help="Folder of an organism; the embedded one if absent.")] = None,
+    folder: OrganismArg = None,
     woman: Annotated[float | None, typer.Option("--woman", help="Its new P(woman).")] = None,
     dark: Annotated[float | None, typer.Option("--dark", help="Its new P(dark skin).")] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Training steps.")] = None,
-    device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
+    device: DevicesOpt = "cpu",
     json_: JsonOpt = False,
 ) -> None:
     """Train a LoRA that shifts what one role draws, and nothing else. A killed run goes on where it was."""
@@ -450,7 +461,7 @@ def lora_of(
 
 
 @store.command("ls")
-def store_ls(folder: Annotated[Path, typer.Argument(help="Folder of the store.")], json_: JsonOpt = False) -> None:
+def store_ls(folder: StoreArg, json_: JsonOpt = False) -> None:
     """List what a store holds: a line a recipe."""
     from dataclasses import asdict
 
@@ -468,7 +479,7 @@ def store_ls(folder: Annotated[Path, typer.Argument(help="Folder of the store.")
 
 @store.command("verify")
 def store_verify(
-    folder: Annotated[Path, typer.Argument(help="Folder of the store.")],
+    folder: StoreArg,
     repair: Annotated[bool, typer.Option("--repair", help="Drop what is damaged; it will be captured again.")] = False,
     json_: JsonOpt = False,
 ) -> None:
@@ -484,7 +495,7 @@ def store_verify(
 
 
 @store.command("gc")
-def store_gc(folder: Annotated[Path, typer.Argument(help="Folder of the store.")], json_: JsonOpt = False) -> None:
+def store_gc(folder: StoreArg, json_: JsonOpt = False) -> None:
     """Merge small files and remove old versions and leftovers."""
     from dataclasses import asdict
 
@@ -497,10 +508,24 @@ def main() -> None:
     """Runs the command line: a user's mistake is one line on standard error and exit code 2."""
     warnings.showwarning = _say_warning
     try:
-        app()
+        code = app(prog_name="scalex", standalone_mode=False)
     except ScalexError as error:
         typer.echo(f"scalex: {error}", err=True)
         sys.exit(2)
+    except _UsageError as error:
+        _say_usage(error)
+        sys.exit(2)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _say_usage(error: Any) -> None:
+    """A mistake of the command line itself in one line; where a group is called without a command, its help."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return
+    wrong = " ".join(error.format_message().split()).rstrip(".")
+    command = error.ctx.command_path if error.ctx else "scalex"
+    typer.echo(f"scalex: {wrong[:1].lower()}{wrong[1:]}. See: {command} --help", err=True)
 
 
 def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -567,6 +592,21 @@ def _say_outlook(job: Job, ahead: Outlook, as_json: bool) -> None:
             f"{bound}{end.samples:,} samples of {end.texts:,} texts, {end.flops / 1e12:,.2f} TFLOP, "
             f"{end.bytes / 1e6:,.1f} MB on disk, about {end.seconds:,.0f} s on {job.model.device}"
         )
+
+
+def _say_training(stages: Sequence[StageOutlook], size: int, device: str, as_json: bool) -> None:
+    from scalex.report import numbers
+
+    steps, seconds = sum(s.steps for s in stages), sum(s.seconds for s in stages)
+    held = size + sum(s.bytes for s in stages)
+    if as_json:
+        whole = {"steps": steps, "seconds": seconds, "bytes": held, "stages": [s._asdict() for s in stages]}
+        _print_json(whole)
+        return
+    for s in stages:
+        typer.echo(f"{s.stage}: {s.steps:,} steps of {s.batch} samples, about {numbers.duration(s.seconds)}")
+    told = f"{steps:,} steps, {held / 1e6:,.1f} MB on disk, about {numbers.duration(seconds)} on {device}"
+    typer.echo(f"in all {told}")
 
 
 def _say_notes(notes: list[str]) -> None:

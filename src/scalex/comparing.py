@@ -1,7 +1,8 @@
 """Two models, or two runs, against each other: which findings moved, and a report of it.
 
 What both runs asked is compared: the same concepts, templates, attributes and readings. Where they share seeds, these
-name the same noise in both, and the models are compared seed by seed (see `differences`).
+name the same noise in both, and the models are compared seed by seed (see `differences`). What other analyses found in
+both is compared, too (see `matching`).
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from scalex.capture import Progress
 from scalex.differences import MOVED, compare_latents
 from scalex.disk import disk_errors
 from scalex.errors import ScalexError
+from scalex.matching import Held, compare_findings
 from scalex.organisms import EMBEDDED_SPEC
 from scalex.prompts import AuditSpec, load_spec
-from scalex.records import READINGS, Finding, Latents, Prompt
+from scalex.records import READINGS, Finding, Latents, Prompt, Reading
 from scalex.report import views, write_tables
 from scalex.report.comparison import headline, render_comparison, told
 
@@ -44,8 +46,10 @@ class Comparison:
     """The result of a comparison.
 
     Attributes:
-        findings: one row a difference, B less A; columns as in `scalex.records.Finding`, the analysis is "compare".
-        sides: for each of these rows what either model has: columns `first` and `second`.
+        findings: one row a difference, B less A; columns as in `scalex.records.Finding`. The analysis is "compare" for
+            leans, weights and shares, and for all else "compare NAME", such as "compare descriptors".
+        sides: for each of these rows what either model has, columns `first` and `second`, and `margin`, inside of which
+            a change counts as none (NaN where there is none).
         manifest: what was compared, and how. folder: where it was written.
     """
 
@@ -157,11 +161,13 @@ def _compared(first: Audit, second: Audit, folder: Path) -> Comparison:
     common = _common(specs, [x[readings[0]].prompts for x in latents])
     pairs = {r: _alike(latents[0][r], latents[1][r], common) for r in readings}
     rules = specs[0].rules
-    found, sides = compare_latents(
-        {r: a for r, (a, _) in pairs.items()}, {r: b for r, (_, b) in pairs.items()}, common.attributes, rules
-    )
-    frame = pd.DataFrame([asdict(f) for f in found], columns=list(Finding.columns()))
+    found, sides = compare_latents(*_by_side(pairs), common.attributes, rules)
+    held = [_held(run, x, own) for run, x, own in zip((first, second), latents, _by_side(pairs))]
+    others = compare_findings(held[0], held[1], common.attributes, rules, common.holds)
+    frame = pd.DataFrame([asdict(f) for f in (*found, *others.findings)], columns=list(Finding.columns()))
+    sides = pd.concat([sides, others.sides], ignore_index=True)
     manifest = _manifest(first, second, pairs[readings[0]], common) | {"rules": asdict(rules)}
+    manifest["notes"] += others.notes
     with disk_errors(folder, option="--out"):
         write_tables(frame, folder)
         runs.save_tables(folder, {"compare-both-sides": sides})
@@ -170,6 +176,19 @@ def _compared(first: Audit, second: Audit, folder: Path) -> Comparison:
     pictures = [runs.load_pictures(run.folder, run.manifest.get("pictures", {})) for run in (first, second)]
     render_comparison(frame, sides, manifest, (pictures[0], pictures[1]), result.report)
     return result
+
+
+def _by_side(pairs: Mapping[Reading, tuple[Latents, Latents]]) -> tuple[dict[Reading, Latents], dict[Reading, Latents]]:
+    return {r: a for r, (a, _) in pairs.items()}, {r: b for r, (_, b) in pairs.items()}
+
+
+def _held(run: Audit, latents: Mapping[Reading, Latents], shared: Mapping[Reading, Latents]) -> Held:
+    """What a run found, which is nothing where it was not analysed."""
+    try:
+        findings = runs.read_findings(run.folder)
+    except ScalexError:
+        findings = pd.DataFrame(columns=list(Finding.columns()))
+    return Held(findings, runs.load_tables(run.folder), next(iter(latents.values())).prompts, shared)
 
 
 def _manifest(first: Audit, second: Audit, pair: tuple[Latents, Latents], common: _Common) -> dict[str, Any]:
@@ -203,17 +222,21 @@ def _called(side: Mapping[str, Any]) -> str:
 
 
 class _Common(NamedTuple):
-    """What two runs asked in the same words, in A's order; and what only one was asked, a sentence each."""
+    """What two runs asked in the same words, in A's order; and what only one was asked, a sentence each.
+
+    `apart` are the templates of one alone. (Words that are said whole have one of their own, in both.)
+    """
 
     concepts: tuple[str, ...]
     templates: tuple[str, ...]
+    apart: frozenset[str]
     attributes: dict[str, tuple[str, ...]]
     notes: list[str]
 
     def holds(self, prompt: Prompt) -> bool:
-        """Whether a prompt belongs to it."""
-        asked = prompt.role == "concept" and prompt.concept in self.concepts and prompt.template in self.templates
-        return asked and prompt.attribute in ("", *self.attributes)
+        """Whether a prompt belongs to it, or would if both had asked it: references and words, too."""
+        asked = prompt.role not in ("concept", "wording") or prompt.concept in self.concepts
+        return asked and prompt.template not in self.apart and prompt.attribute in ("", *self.attributes)
 
 
 def _common(specs: Sequence[AuditSpec], prompts: Sequence[Sequence[Prompt]]) -> _Common:
@@ -229,7 +252,10 @@ def _common(specs: Sequence[AuditSpec], prompts: Sequence[Sequence[Prompt]]) -> 
     attributes = [name for name, _ in _shared("attribute", worded[0], worded[1], notes)]
     said = [_said(ps, templates, attributes) for ps in prompts]
     concepts = [name for name, _ in _shared("concept", list(said[0].items()), list(said[1].items()), notes)]
-    return _Common(tuple(concepts), templates, {name: first.attribute_values[name] for name in attributes}, notes)
+    apart = frozenset(first.templates) ^ frozenset(second.templates)
+    return _Common(
+        tuple(concepts), templates, apart, {name: first.attribute_values[name] for name in attributes}, notes
+    )
 
 
 def _said(
@@ -260,14 +286,17 @@ def _shared(what: str, first: Sequence[Any], second: Sequence[Any], notes: list[
 def _aligned(latents: Latents, keep: Sequence[Prompt], seeds: Sequence[int]) -> Latents:
     """The latents of these prompts and seeds, in this order."""
     rows, columns = {p: i for i, p in enumerate(latents.prompts)}, {s: i for i, s in enumerate(latents.seeds)}
-    values = latents.values[np.ix_([rows[p] for p in keep], [columns[s] for s in seeds])]
-    return Latents(values, tuple(keep), tuple(seeds), latents.steps, latents.reading)
+    places = [rows[p] for p in keep]
+    texts = None if latents.embeddings is None else latents.embeddings[places]
+    values = latents.values[np.ix_(places, [columns[s] for s in seeds])]
+    return Latents(values, tuple(keep), tuple(seeds), latents.steps, latents.reading, texts)
 
 
 def _alike(first: Latents, second: Latents, common: _Common) -> tuple[Latents, Latents]:
     """Both with the same prompts in the same order, and with the seeds that they share. Where these are too few to pair
     them, with their own, of which none is shared."""
-    keep = [p for p in first.prompts if common.holds(p)]
+    known = set(second.prompts)
+    keep = [p for p in first.prompts if p in known and common.holds(p)]
     both = [s for s in first.seeds if s in second.seeds]
     least = max(stats.MIN_SEEDS, min(len(first.seeds), len(second.seeds)) / 2)
     others = [s for s in second.seeds if s not in both]

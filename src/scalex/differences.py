@@ -23,7 +23,20 @@ from scalex.analyses.disagreement import Difference, Side, lean_difference, side
 from scalex.analyses.rates import METHOD, Shares, share_scores, shares
 from scalex.records import READINGS, Finding, Latents, Reading, Rules
 
-__all__ = ["MOVED", "NAME", "STAYED", "Kind", "Pairing", "compare_latents", "differences"]
+__all__ = [
+    "MOVED",
+    "NAME",
+    "NO_CHANGE",
+    "STAYED",
+    "Kind",
+    "Pairing",
+    "compare_latents",
+    "differences",
+    "independent",
+    "joined",
+    "pairing_of",
+    "same",
+]
 
 NAME = "compare"
 MOVED, STAYED = "moved", "did not move"
@@ -45,7 +58,7 @@ class Pairing:
         return self.first is self.second
 
 
-_NONE, _UNKNOWN = Difference(0.0, 0.0, 0.0, 1.0), Difference(math.nan, math.nan, math.nan, math.nan)
+NO_CHANGE, _UNKNOWN = Difference(0.0, 0.0, 0.0, 1.0), Difference(math.nan, math.nan, math.nan, math.nan)
 
 
 class Moved(NamedTuple):
@@ -71,7 +84,7 @@ def compare_latents(
     all differences of one kind (leans and weights; shares) in one reading, as it is for the findings themselves.
 
     Returns:
-        The differences; and for each, in the same order, what either model has: `first` and `second`.
+        The differences; and for each, in the same order, what either model has, `first` and `second`, and `margin`.
 
     Raises:
         ScalexError: too few seeds.
@@ -79,7 +92,7 @@ def compare_latents(
     found: list[Finding] = []
     sides: list[dict[str, object]] = []
     for reading in (r for r in READINGS if r in first and r in second):
-        pairing = _pairing(first[reading], second[reading], rules)
+        pairing = pairing_of(first[reading], second[reading], rules)
         for attribute, values in attributes.items():
             for concept in first[reading].concepts:
                 both = [side_of(x[reading], concept, attribute, values) for x in (first, second)]
@@ -90,7 +103,7 @@ def compare_latents(
                     row = replace(row, n_seeds=min(pairing.first.n_seeds, pairing.second.n_seeds))
                     for one, had in _rows(row, kind, values, both, pairing):
                         found.append(one)
-                        sides.append({"first": had[0], "second": had[1]})
+                        sides.append({"first": had[0], "second": had[1], "margin": rules.margin_of(len(values))})
     return [_concluded(row, attributes[row.attribute], pairing) for row in _corrected(found)], pd.DataFrame(sides)
 
 
@@ -100,7 +113,7 @@ def _kinds(reading: Reading, values: Sequence[str]) -> Iterator[Kind]:
         yield "share"
 
 
-def _pairing(first: Latents, second: Latents, rules: Rules) -> Pairing:
+def pairing_of(first: Latents, second: Latents, rules: Rules) -> Pairing:
     plan = directions.plan_of(first, rules)
     return Pairing(plan, plan if first.seeds == second.seeds else directions.plan_of(second, rules), rules)
 
@@ -172,8 +185,8 @@ def _concluded(row: Finding, values: Sequence[str], pairing: Pairing) -> Finding
 def differences(kind: Kind, first: Side, second: Side, pairing: Pairing) -> list[Moved]:
     """What either model has, and the difference: one lean, or a weight or share for each value."""
     measured = {"lean": _leans, "weight": _weights, "share": _shares}[kind](first, second, pairing)
-    if pairing.paired and all(_same(a, b) for a, b in zip(first, second)):
-        return [m._replace(apart=_NONE) for m in measured]
+    if pairing.paired and all(same(a, b) for a, b in zip(first, second)):
+        return [m._replace(apart=NO_CHANGE) for m in measured]
     return measured
 
 
@@ -193,7 +206,7 @@ def _leans(first: Side, second: Side, pairing: Pairing) -> list[Moved]:
         return [Moved(*had, _UNKNOWN)]
     if pairing.paired:
         return [Moved(*had, lean_difference(first, second, pairing.first, pairing.rules))]
-    return [Moved(*had, _independent(before, after, had[1] - had[0], pairing))]
+    return [Moved(*had, independent(before, after, had[1] - had[0], pairing))]
 
 
 def _weights(first: Side, second: Side, pairing: Pairing) -> list[Moved]:
@@ -203,7 +216,7 @@ def _weights(first: Side, second: Side, pairing: Pairing) -> list[Moved]:
         apart = weight_differences(first, second, pairing.first, pairing.rules)
         return [Moved(*both, d) for both, d in zip(had, apart)]
     scores = zip(np.moveaxis(before.scores, -1, 0), np.moveaxis(after.scores, -1, 0))
-    return [Moved(*both, _independent(a, b, both[1] - both[0], pairing)) for both, (a, b) in zip(had, scores)]
+    return [Moved(*both, independent(a, b, both[1] - both[0], pairing)) for both, (a, b) in zip(had, scores)]
 
 
 def _shares(first: Side, second: Side, pairing: Pairing) -> list[Moved]:
@@ -223,7 +236,7 @@ def _share(before: _Classified, after: _Classified, v: int, pairing: Pairing) ->
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         return Moved(*had, _UNKNOWN)
     together = _correlation(a, b) if pairing.paired else 0.0
-    low, high = _joined(_ends(before.shares, v), _ends(after.shares, v), together)
+    low, high = joined(_ends(before.shares, v), _ends(after.shares, v), together)
     p = stats.mean_p(pairing.first, b - a) if pairing.paired else _independent_p(a, b, pairing)
     return Moved(*had, Difference(had[1] - had[0], low, high, p))
 
@@ -240,7 +253,7 @@ def _classified(side: Side, plan: stats.ResamplingPlan, rules: Rules) -> _Classi
     return _Classified(found, share_scores(called[0], called[1:], found.estimate))
 
 
-def _same(first: np.ndarray, second: np.ndarray) -> bool:
+def same(first: np.ndarray, second: np.ndarray) -> bool:
     """Whether both are the same, up to rounding."""
     return first.shape == second.shape and bool(np.abs(first - second).max() <= _ALIKE * np.abs(first).max())
 
@@ -249,7 +262,7 @@ def _ends(found: Shares, v: int) -> tuple[float, float, float]:
     return float(found.low[v]), float(found.estimate[v]), float(found.high[v])
 
 
-def _joined(
+def joined(
     before: tuple[float, float, float], after: tuple[float, float, float], together: float
 ) -> tuple[float, float]:
     """Ends of the interval of a difference, from (low, estimate, high) of both and their correlation."""
@@ -276,7 +289,7 @@ def _correlation(before: Float[np.ndarray, "templates seeds"], after: Float[np.n
 # ---------------------------------------------------------------------------------------------------- other seeds
 
 
-def _independent(
+def independent(
     before: Float[np.ndarray, "templates first"],
     after: Float[np.ndarray, "templates second"],
     apart: float,

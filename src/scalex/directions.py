@@ -6,7 +6,7 @@ noise with the neutral prompt of that seed, so a direction learned on it would f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -86,21 +86,22 @@ def _cross(
 
 
 def shared_directions(
-    gaps: Sequence[Float[np.ndarray, "templates seeds width"]],
-) -> list[Float[np.ndarray, "seeds width"]]:
-    """An attribute's direction as the other concepts and the other seeds show it: one per concept and seed.
+    gaps: Callable[[], Iterable[Float[np.ndarray, "templates seeds width"]]],
+) -> Iterator[Float[np.ndarray, "templates seeds width"]]:
+    """An attribute's direction as the other concepts show it, by template and seed: one per concept, in turn.
 
     Args:
-        gaps: per concept, second variant minus first.
+        gaps: gives the concepts' gaps, second variant minus first; called twice, so that not all are held at once.
 
     Raises:
         ScalexError: fewer than two concepts, so that there is no other one to learn from.
     """
-    if len(gaps) < 2:
+    n, total = 0, np.zeros(1)
+    for gap in gaps():
+        n, total = n + 1, total + gap
+    if n < 2:
         raise ScalexError("a shared direction needs other concepts to learn from", "Audit at least two concepts")
-    own = [others_mean(gap) for gap in gaps]
-    total = np.sum(own, axis=0)
-    return [(total - one) / (len(own) - 1) for one in own]
+    yield from ((total - gap) / (n - 1) for gap in gaps())
 
 
 def lda_directions(

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from scalex.errors import ScalexError
-from scalex.records import ROLES, Prompt, Recipe, Role
+from scalex.records import ROLES, VARIED, Prompt, Recipe, Role
 from scalex.sources import texts_in
 from scalex.spec import AuditSpec, ConceptSource, ValuePattern, load_spec
 from scalex.spec_errors import check_concepts
@@ -33,38 +33,41 @@ __all__ = [
 ]
 
 _KEYS: Mapping[Role, str] = {"concept": "concepts", "identity": "identities", "word": "words"}  # of the spec
-_WITH_VARIANTS: tuple[Role, ...] = ("concept", "reference")
 
 
-def build_prompts(spec: AuditSpec, roles: Iterable[Role] = ("concept",)) -> tuple[Prompt, ...]:
+def build_prompts(
+    spec: AuditSpec, roles: Iterable[Role] = ("concept",), variants: Collection[Role] = VARIED
+) -> tuple[Prompt, ...]:
     """Every prompt of an audit in these roles, ordered by role, then by concept, neutral before variants, by template.
 
-    Concepts and the reference are said with all values of all attributes too; identities and words as they are. The
-    role `wording` holds the concepts' variants again, where an attribute has another wording.
+    Concepts and the reference are said with all values of all attributes too, those of them that `variants` names (the
+    concepts in place of a reference that the spec does not name); identities and words as they are. The role `wording`
+    holds the concepts' variants again, where an attribute has another wording.
     Texts that are whole prompts are the same in every template, so that every concept has as many prompts. Prompts of
     different concepts, roles or templates may read the same; they are then one sample.
 
     Raises:
         ScalexError: the concepts cannot be read, or one brings an article to a template that has one.
     """
+    varied = {"concept", *variants} if "reference" in variants and not spec.reference else set(variants)
     return tuple(
         Prompt(_said(template, pattern.of(concept), whole), concept, template, attribute, value, role)
         for role in ROLES
         if role in roles
         for concepts, whole in [_asked(spec, role)]
         for concept in concepts
-        for attribute, value, pattern in _forms(spec, role)
+        for attribute, value, pattern in _forms(spec, role, role in varied)
         for template in spec.templates
     )
 
 
-def _forms(spec: AuditSpec, role: Role) -> Iterator[tuple[str, str, ValuePattern]]:
+def _forms(spec: AuditSpec, role: Role, varied: bool) -> Iterator[tuple[str, str, ValuePattern]]:
     """Attribute, value and pattern of each form in which what is asked in a role is said."""
     if role != "wording":
         yield "", "", ValuePattern(pattern=SLOT)
     for name, values in spec.attributes.items():
         reworded = role == "wording" and any(pattern.also for pattern in values.values())
-        if reworded or role in _WITH_VARIANTS:
+        if reworded or varied:
             yield from ((name, value, pattern.other if reworded else pattern) for value, pattern in values.items())
 
 

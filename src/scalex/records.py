@@ -23,6 +23,7 @@ __all__ = [
     "Recipe",
     "Role",
     "ROLES",
+    "VARIED",
     "Rules",
 ]
 
@@ -33,6 +34,7 @@ Readings: TypeAlias = Literal["text", "picture", "both"]
 
 Role: TypeAlias = Literal["concept", "wording", "reference", "identity", "word"]
 ROLES: tuple[Role, ...] = get_args(Role)
+VARIED: tuple[Role, ...] = ("concept", "reference")  # said with the values of attributes, too
 """What a prompt is there for: a concept that is audited (and its variants in another wording), the neutral reference
 (with its variants), an identity that descriptors are held against, or a word of the vocabulary that associations and
 names are drawn from."""
@@ -155,7 +157,10 @@ class Latents:
         if rows is None:
             what = f"{concept!r}" + (f" with {attribute}={value}" if attribute else "")
             what += "" if role == "concept" else f" as {role}"
-            raise ScalexError(f"no latents of {what} were captured", "Name it in the audit's spec and capture again")
+            way_out = "Name it in the audit's spec and capture again"
+            if attribute:
+                way_out += ", for an analysis that takes variants, such as `defaults`"
+            raise ScalexError(f"no latents of {what} were captured", way_out)
         return rows
 
 

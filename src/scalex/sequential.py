@@ -26,7 +26,6 @@ from scalex.records import Finding, Latents, Prompt, Reading, Rules
 from scalex.store import Store
 
 __all__ = [
-    "BY_CONCEPT",
     "Choice",
     "Followed",
     "Look",
@@ -43,9 +42,6 @@ __all__ = [
     "schedule_of",
 ]
 
-BY_CONCEPT = ("defaults", "rates", "disagreement", "sensitivity")  # what a concept's own samples decide
-_DECISIVE = ("defaults", "rates")  # whose verdicts a concept is waited for
-_CLAIMS_NOTHING = ("undecided", "balanced", "readings agree", "robust", "not expressed")
 _SPENDING: stats.Spending = "pocock"  # O'Brien's first looks ask for a p below what 9,999 flips can give
 
 
@@ -86,7 +82,7 @@ class Followed(NamedTuple):
 
 def schedule(spec: AuditSpec, names: Sequence[str]) -> Schedule | None:
     """The looks that a spec asks for; None where it asks for none, or where no analysis could decide anything."""
-    if spec.width is None or not _among(names, _DECISIVE):
+    if spec.width is None or not analyses.decisive(names):
         return None
     return schedule_of(spec.seeds, spec.most_seeds, spec.width, spec.rules)
 
@@ -124,47 +120,49 @@ def follow(
     going = tuple(concepts)
     for i, (n, rules) in enumerate(zip(plan.seeds, plan.rules)):
         looks.append(Look(n, going))
-        found = analyses.run(names, source(looks[-1]), attributes, rules, [_settled(f) for f in kept])
+        found = analyses.run(names, source(looks[-1]), attributes, rules, _settled(kept))
         order = order or {_key(f): place for place, f in enumerate(found)}
         chosen = set(choose(i, found) if choose else open_concepts(found, plan.width))
         going = tuple(c for c in going if c in chosen) if i + 1 < len(plan.seeds) else ()
-        kept += [_told(f, i, plan) for f in found if f.target not in going]
+        kept += _told([f for f in found if f.target not in going], i, plan)
         if not going:
             break
     return Followed(tuple(looks), sorted(kept, key=lambda f: order.get(_key(f), len(order))))
 
 
 def open_concepts(found: Sequence[Finding], width: float) -> tuple[str, ...]:
-    """The concepts of which a default or a rate is neither decided nor known to half-width `width`."""
-    open_ = (f.target for f in found if f.analysis in _DECISIVE and f.verdict == "undecided" and not _precise(f, width))
-    return tuple(dict.fromkeys(open_))
+    """The concepts of which a decisive finding is neither decided nor known to half-width `width`."""
+    return tuple(dict.fromkeys(f.target for f in _undecided(found) if not _precise(f, width)))
+
+
+def _undecided(found: Sequence[Finding]) -> list[Finding]:
+    """Those that a concept is waited for."""
+    decisive = analyses.decisive(dict.fromkeys(f.analysis for f in found))
+    return [f for f in found if f.analysis in decisive and f.verdict == "undecided"]
 
 
 def _precise(finding: Finding, width: float) -> bool:
     return (finding.high - finding.low) / 2 <= width  # no interval is not a narrow one: NaN says no
 
 
-def _settled(finding: Finding) -> Finding:
-    """What a concept that stopped counts for in later corrections: claims are not taken back, nor made any more."""
-    p = finding.p if math.isnan(finding.p) else float(finding.verdict in _CLAIMS_NOTHING)
-    return replace(finding, p=p, q=math.nan)
+def _settled(found: Sequence[Finding]) -> list[Finding]:
+    """What concepts that stopped count for in later corrections: claims are not taken back, nor made any more."""
+    p = (f.p if math.isnan(f.p) else float(not claimed) for f, claimed in zip(found, analyses.claims(found)))
+    return [replace(f, p=one, q=math.nan) for f, one in zip(found, p)]
 
 
-def _told(finding: Finding, look: int, plan: Schedule) -> Finding:
-    """The finding with the look that it comes from, where there could be several."""
+def _told(found: Sequence[Finding], look: int, plan: Schedule) -> list[Finding]:
+    """The findings with the look that they come from, where there could be several."""
     if len(plan.seeds) == 1:
-        return finding
-    precise = finding.verdict == "undecided" and finding.analysis in _DECISIVE and _precise(finding, plan.width)
-    parts = (finding.reason, f"as precise as asked, ±{plan.width:g}" if precise else "")
-    return replace(finding, reason="; ".join(filter(None, (*parts, f"look {look + 1} of {len(plan.seeds)}"))))
+        return list(found)
+    precise = {_key(f) for f in _undecided(found) if _precise(f, plan.width)}
+    told = {True: f"as precise as asked, ±{plan.width:g}", False: ""}
+    at = f"look {look + 1} of {len(plan.seeds)}"
+    return [replace(f, reason="; ".join(filter(None, (f.reason, told[_key(f) in precise], at)))) for f in found]
 
 
 def _key(finding: Finding) -> tuple[object, ...]:
     return finding.analysis, finding.reading, finding.target, finding.attribute, finding.value, finding.unit
-
-
-def _among(names: Sequence[str], some: Sequence[str]) -> list[str]:
-    return [name for name in names if name in some]
 
 
 # ---------------------------------------------------------------------------------------------------- capture, replay
@@ -172,7 +170,7 @@ def _among(names: Sequence[str], some: Sequence[str]) -> list[str]:
 
 def concerned(names: Sequence[str], prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
     """The prompts that may get more seeds than the first: those of what a concept is decided by."""
-    roles = analyses.roles(_among(names, BY_CONCEPT))
+    roles = analyses.roles(analyses.by_concept(names))
     return tuple(p for p in prompts if p.role in roles)
 
 
@@ -219,7 +217,7 @@ def capture_looks(
 
     concepts = tuple(dict.fromkeys(p.concept for p in prompts if p.role == "concept"))
     with resumable("what was captured is kept"):
-        followed = follow(_among(names, _DECISIVE), looks, source, concepts, spec.attribute_values)
+        followed = follow(analyses.decisive(names), looks, source, concepts, spec.attribute_values)
     return _together(parts), followed.looks
 
 
@@ -240,8 +238,8 @@ def replay(
         ScalexError: as the analyses raise, or latents are gone.
     """
     asked = schedule_of(spec.seeds, spec.most_seeds, spec.width or math.inf, spec.rules)
-    once = analyses.explore([n for n in names if n not in BY_CONCEPT], latents, spec.attribute_values, spec.rules)
-    own, going = _among(names, BY_CONCEPT), [tuple(look["concepts"]) for look in looks]
+    own, going = analyses.by_concept(names), [tuple(look["concepts"]) for look in looks]
+    once = analyses.explore([n for n in names if n not in own], latents, spec.attribute_values, spec.rules)
     if not own:
         return once
     followed = follow(

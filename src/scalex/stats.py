@@ -215,17 +215,32 @@ def percentile_interval(
 ) -> Float[np.ndarray, "2 *rest"]:
     """Ends of the expanded percentile interval of bootstrap draws, along the first axis.
 
+    Where few draws lie beyond an end (few seeds, or a level near 1, as a first of many looks has), no quantile of them
+    tells where it is: it would stop at the outermost draw, whatever the level. From the last quantile that has
+    `_LEAST_DRAWS` beyond it, the tail is then a normal's: the distance to the median grows as the normal quantile does.
+
     Args:
         df: degrees of freedom, seeds - 1 for a mean over seeds.
         inflation: true over bootstrap variance; (df + 1) / df where absent.
     """
-    tail = _tail(level, df, (df + 1) / df if inflation is None else inflation)
-    return np.asarray(np.quantile(draws, [tail, 1 - tail], axis=0))
+    inflation = (df + 1) / df if inflation is None else inflation
+    tail = _tail(level, df, inflation)
+    seen = max(tail, min(_LEAST_DRAWS / len(draws), 0.25))
+    low, middle, high = np.quantile(draws, [seen, 0.5, 1 - seen], axis=0)
+    if seen == tail:
+        return np.array([low, high])
+    beyond = _deviate(level, df, inflation) / float(stats.norm.isf(seen))
+    return np.array([middle - beyond * (middle - low), middle + beyond * (high - middle)])
 
 
 def _tail(level: float, df: float, inflation: float) -> float:
     """The share of bootstrap draws beyond each end of an expanded percentile interval."""
-    return float(stats.norm.sf(math.sqrt(inflation) * stats.t.isf((1 - level) / 2, df)))
+    return float(stats.norm.sf(_deviate(level, df, inflation)))
+
+
+def _deviate(level: float, df: float, inflation: float) -> float:
+    """The half-width of an interval in standard deviations of bootstrap draws, were these normal."""
+    return math.sqrt(inflation) * float(stats.t.isf((1 - level) / 2, df))
 
 
 def wilson(share: float, n: float, level: float, df: float = math.inf) -> Interval:

@@ -4,8 +4,22 @@ A module offers `NAME`, `READINGS` (the readings it takes), `analyse(latents, at
 one reading without q and verdict, and `conclude(finding, attributes, rules)` for the verdict once q is known. One that
 holds its readings against each other offers `compare` in place of `analyse`, and is given the latents by reading; one
 that leaves tables beside its findings offers `explore`. `ROLES` names the prompts that it takes where those are not the
-concepts alone, `EMBEDDINGS` whether it takes the text encoder's embeddings, and `planted(rng)` gives data with a known
-answer, for the tests. A new analysis is one new file here, or an entry point in the group `scalex.analyses` of another
+concepts alone. `VARIANTS` names the roles of which it takes the attributes' values, too, where it does not take those
+of concepts and of the reference alike (concepts stand in for a reference that a spec does not name). `EMBEDDINGS` says
+whether it takes the text encoder's embeddings, `family(finding)` which of its questions a finding answers, where each
+is to be corrected by itself, and `planted(rng)` gives data with a known answer, for the tests.
+
+Where an audit adds seeds to undecided concepts (`scalex.sequential`), `BY_CONCEPT = True` says that a concept's own
+samples decide its findings, so that it may be analysed beside concepts of fewer seeds, and `DECISIVE = True` (which
+implies it) that a concept is waited for while one of its findings is *undecided* with an interval wider than asked, in
+units of a lean or a share. `NO_CLAIM` names the verdicts with which it claims nothing, beside `UNCLAIMED`.
+
+Where two models are compared, `between(first, second, attributes, rules)` gives the numbers that both have with the
+scores behind them, which are then held against each other seed by seed; with `compare`, it too is given the latents by
+reading. Without it findings are matched by their names; `APART` says why these must not be, and
+`likened(first, second)` what there is to say of two models' tables.
+
+A new analysis is one new file here, or an entry point in the group `scalex.analyses` of another
 distribution; modules whose names begin with an underscore are shared parts.
 """
 
@@ -15,7 +29,7 @@ import difflib
 import importlib
 import math
 import pkgutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import entry_points
 from typing import Any, Protocol, cast, runtime_checkable
@@ -23,13 +37,33 @@ from typing import Any, Protocol, cast, runtime_checkable
 import numpy as np
 
 from scalex import stats
-from scalex.analyses._outcome import Outcome
+from scalex.analyses._outcome import Outcome, Scored
 from scalex.errors import ScalexError
-from scalex.records import ROLES, Finding, Latents, Reading, Role, Rules
+from scalex.records import ROLES, VARIED, Finding, Latents, Reading, Role, Rules
 
-__all__ = ["Analysis", "Outcome", "available", "check", "embeds", "explore", "lacking", "roles", "run"]
+__all__ = [
+    "UNCLAIMED",
+    "Analysis",
+    "Between",
+    "ByReading",
+    "Comparison",
+    "Outcome",
+    "Scored",
+    "available",
+    "by_concept",
+    "check",
+    "claims",
+    "decisive",
+    "embeds",
+    "explore",
+    "lacking",
+    "roles",
+    "run",
+    "variants",
+]
 
 GROUP = "scalex.analyses"
+UNCLAIMED = ("undecided", "balanced", "not expressed")  # the verdicts of any analysis that claim nothing
 
 
 @runtime_checkable
@@ -56,6 +90,17 @@ class Exploration(Protocol):
 
     def explore(self, latents: Latents, attributes: Mapping[str, Sequence[str]], rules: Rules) -> Outcome:
         """The findings of one reading (as for `analyse`), and tables by name."""
+
+
+@runtime_checkable
+class Between(Protocol):
+    """An analysis whose numbers two models can be compared in, by the scores behind them."""
+
+    def between(
+        self, first: Any, second: Any, attributes: Mapping[str, Sequence[str]], rules: Rules
+    ) -> Iterable[Scored]:
+        """The numbers that both models have, in one reading; `first` and `second` are what `analyse` or `compare` is
+        given, of the same prompts in the same order."""
 
 
 @runtime_checkable
@@ -106,6 +151,16 @@ def roles(names: Iterable[str]) -> tuple[Role, ...]:
     return tuple(role for role in ROLES if role in taken)
 
 
+def variants(names: Iterable[str]) -> tuple[Role, ...]:
+    """The roles whose prompts the named analyses take with the values of attributes, too, in the order of `ROLES`.
+
+    Raises:
+        ScalexError: an unknown analysis.
+    """
+    taken = {role for name in names for role in getattr(_named(name), "VARIANTS", VARIED)}
+    return tuple(role for role in VARIED if role in taken)
+
+
 def embeds(names: Iterable[str]) -> bool:
     """Whether any of the named analyses takes the text encoder's embeddings (it says `EMBEDDINGS = True`).
 
@@ -113,6 +168,39 @@ def embeds(names: Iterable[str]) -> bool:
         ScalexError: an unknown analysis.
     """
     return any(getattr(_named(name), "EMBEDDINGS", False) for name in names)
+
+
+def by_concept(names: Iterable[str]) -> list[str]:
+    """Those of the named analyses that take a concept by itself (`BY_CONCEPT` or `DECISIVE`).
+
+    Raises:
+        ScalexError: an unknown analysis.
+    """
+    return [name for name in names if _says(name, "BY_CONCEPT") or _says(name, "DECISIVE")]
+
+
+def decisive(names: Iterable[str]) -> list[str]:
+    """Those of the named analyses whose verdicts a concept is waited for (`DECISIVE`).
+
+    Raises:
+        ScalexError: an unknown analysis.
+    """
+    return [name for name in names if _says(name, "DECISIVE")]
+
+
+def _says(name: str, attribute: str) -> bool:
+    return bool(getattr(_named(name), attribute, False))
+
+
+def claims(findings: Sequence[Finding]) -> list[bool]:
+    """Which findings claim an effect by their verdicts: not `UNCLAIMED`, nor `NO_CLAIM` of their analysis.
+
+    Raises:
+        ScalexError: a finding of an unknown analysis.
+    """
+    names = {f.analysis for f in findings}
+    nothing = {name: {*UNCLAIMED, *getattr(_named(name), "NO_CLAIM", ())} for name in names}
+    return [f.verdict not in nothing[f.analysis] for f in findings]
 
 
 def run(
@@ -135,7 +223,8 @@ def explore(
 ) -> Outcome:
     """The findings of the named analyses over all captured readings they take, corrected and concluded, and tables.
 
-    The family of a correction is all tests of one analysis in one reading: every target, attribute and value with a p.
+    The family of a correction is all tests of one analysis in one reading: every target, attribute and value with a p
+    (of one `family(finding)`, where the analysis says that it answers several questions).
     (The words are read with far less noise than pictures. Corrected together, their many sure findings would let
     doubtful ones of the picture pass: Efron 2008, Annals of Applied Statistics 2: 197-223.) An attribute of two values
     holds one test however many rows it has, since their shares sum to one. An analysis that tests more than it reports
@@ -191,7 +280,7 @@ def _run_one(
 ) -> Outcome:
     found, tables = _raw(analysis, latents, attributes, rules)
     family = [*found, *(f for f in settled if f.analysis == analysis.NAME)]
-    corrected = _corrected(family, attributes)[: len(found)]
+    corrected = _corrected(family, attributes, getattr(analysis, "family", _whole))[: len(found)]
     return Outcome([analysis.conclude(f, attributes, rules) for f in corrected], tables)
 
 
@@ -210,14 +299,22 @@ def _raw(
     return Outcome([f for o in outcomes.values() for f in o.findings], named)
 
 
-def _corrected(found: list[Finding], attributes: Mapping[str, Sequence[str]]) -> list[Finding]:
-    """The findings with q, by Benjamini-Hochberg over the tests of each reading. A q that is there stays."""
+def _corrected(
+    found: list[Finding], attributes: Mapping[str, Sequence[str]], family: Callable[[Finding], str]
+) -> list[Finding]:
+    """The findings with q, by Benjamini-Hochberg over the tests of each reading and family. A q that is there stays."""
     tests = [_test(i, f, attributes) for i, f in enumerate(found)]
+    own = [(f.reading, family(f)) for f in found]
     q: dict[tuple[object, ...], float] = {}
-    for reading in dict.fromkeys(f.reading for f in found):
-        p = {test: f.p for test, f in zip(tests, found) if f.reading == reading and math.isnan(f.q)}
+    for one in dict.fromkeys(own):
+        p = {test: f.p for test, f, other in zip(tests, found, own) if other == one and math.isnan(f.q)}
         q |= zip(p, map(float, stats.benjamini_hochberg(np.array(list(p.values()), dtype=np.float64))))
     return [replace(f, q=q[test]) if math.isnan(f.q) else f for test, f in zip(tests, found)]
+
+
+def _whole(finding: Finding) -> str:
+    """The family where all tests of a reading answer one question."""
+    return ""
 
 
 def _test(index: int, finding: Finding, attributes: Mapping[str, Sequence[str]]) -> tuple[object, ...]:

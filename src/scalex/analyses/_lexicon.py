@@ -1,9 +1,6 @@
 """A vocabulary as a space to name directions in: words, their metric, and how near chance alone comes to a word.
 
-Cosines are taken in the metric of the words' own covariance, shrunk half way to a round one (as in Friedman's
-regularised discriminants: 1989, Journal of the American Statistical Association 84: 165-175). Words differ along a few
-axes much more than along all others (person or thing, bright or dark), and in the plain cosine every direction, random
-ones too, looks like some word that lies far out on one of these.
+Cosines are taken in the metric of the words' own covariance (see `_metric`).
 
 A word's score is how near it is to the direction. A pair's score is how near the way from one word to another is: an
 attribute is a way between words rather than a word.
@@ -18,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from scalex.analyses._metric import FLAT, Metric, gaussian, metric_of
 from scalex.errors import ScalexError
 from scalex.records import Latents, Role
 
@@ -26,7 +24,6 @@ __all__ = ["Best", "Lexicon", "best_of", "chance", "lexicon"]
 _ENDS = 40  # words at each end that are paired with those at the other
 _BLOCK = 1 << 22  # numbers held at once: 32 MiB
 _LEAST = 3  # words: of two, each is the other's opposite
-_FLAT = 1e-9  # of the latents' own size, below which words do not differ
 
 
 @dataclass(frozen=True)
@@ -35,25 +32,13 @@ class Lexicon:
 
     Attributes:
         names: of the words. latents: of each, not centred.
-        axes: the directions in which words differ. gains: what each is multiplied by in the metric; `outside` for all
-            directions in which no words differ.
         points: the words' prompt-aligned latents, centred on their mean, in these coordinates.
     """
 
     names: tuple[str, ...]
     latents: Float[np.ndarray, "words templates seeds width"]
-    axes: Float[np.ndarray, "r width"]
-    gains: Float[np.ndarray, "r"]
-    outside: float
+    metric: Metric
     points: Float[np.ndarray, "words r"]
-
-    def units(self, directions: Float[np.ndarray, "n width"]) -> Float[np.ndarray, "n r"]:
-        """Coordinates of directions whose length in the metric is one. What no word reaches counts in the length."""
-        along = directions @ self.axes.T
-        beyond = np.clip((directions**2).sum(1) - (along**2).sum(1), 0, None)
-        placed = along * self.gains
-        length = np.sqrt((placed**2).sum(1) + self.outside**2 * beyond)
-        return np.asarray(placed / np.maximum(length, np.finfo(float).tiny)[:, None])
 
     def cosines(self, units: Float[np.ndarray, "n r"]) -> Float[np.ndarray, "n words"]:
         """Of every direction with every word."""
@@ -79,14 +64,10 @@ def lexicon(latents: Latents, step: int = -1) -> Lexicon:
     values = np.stack([latents.of(name, step=step, role=role) for name, role in places.items()])
     means = values.mean((1, 2), dtype=np.float64)
     centred = means - means.mean(0)
-    if np.abs(centred).max() <= _FLAT * max(float(np.abs(means).max()), np.finfo(float).tiny):
+    if np.abs(centred).max() <= FLAT * max(float(np.abs(means).max()), np.finfo(float).tiny):
         raise ScalexError("all words of the vocabulary give the same latents", "Check the prompts")
-    left, spread, axes = np.linalg.svd(centred, full_matrices=False)
-    kept = spread > _FLAT * spread[0]
-    variances = spread[kept] ** 2 / len(places)
-    gains = 1 / np.sqrt(variances + variances.mean())
-    points = left[:, kept] * spread[kept] * gains
-    return Lexicon(tuple(places), values, axes[kept], gains, float(1 / np.sqrt(variances.mean())), points)
+    metric = metric_of(centred)
+    return Lexicon(tuple(places), values, metric, metric.place(centred))
 
 
 class Best(NamedTuple):
@@ -118,7 +99,7 @@ def _best(words: Lexicon, units: Float[np.ndarray, "n r"]) -> Best:
     a, b = words.points[low], words.points[high]  # n, ends, r
     square = (a**2).sum(-1)[:, :, None] + (b**2).sum(-1)[:, None] - 2 * a @ b.transpose(0, 2, 1)
     rise = np.take_along_axis(along, high, 1)[:, None] - np.take_along_axis(along, low, 1)[:, :, None]
-    pairs = (rise / np.sqrt(np.maximum(square, _FLAT * square.max()))).reshape(len(units), -1)
+    pairs = (rise / np.sqrt(np.maximum(square, FLAT * square.max()))).reshape(len(units), -1)
     at, rows = pairs.argmax(1), np.arange(len(units))
     return Best(cosines.max(1), -cosines.min(1), pairs[rows, at], low[rows, at // ends], high[rows, at % ends])
 
@@ -129,9 +110,8 @@ def chance(words: Lexicon, draws: int, n_seeds: int, rng: np.random.Generator) -
     *Random*: Gaussian, with the covariance of the words' prompt-aligned latents. *Shuffled*: the mean over so many
     seeds of one word minus another, both drawn anew for every seed; they hold the noise of seeds too.
     """
-    placed = rng.normal(size=(draws, len(words.gains))) * np.linalg.norm(words.points, axis=0)
-    random = placed / np.linalg.norm(placed, axis=1, keepdims=True)
-    shuffled = np.concatenate([words.units(d) for d in _shuffled(words, draws, n_seeds, rng)])
+    random = gaussian(words.points, draws, rng)
+    shuffled = np.concatenate([words.metric.units(d) for d in _shuffled(words, draws, n_seeds, rng)])
     return best_of(words, random), best_of(words, shuffled)
 
 
@@ -150,5 +130,5 @@ def _shuffled(
 def _blocks(n: int, words: Lexicon, each: int = 0) -> Iterator[slice]:
     """Rows in blocks of bounded memory; every row takes its cosines, its pairs, or `each` numbers."""
     ends = min(_ENDS, len(words.names) // 2)
-    size = max(1, _BLOCK // max(each, 2 * len(words.names), 3 * ends**2, 3 * ends * len(words.gains)))
+    size = max(1, _BLOCK // max(each, 2 * len(words.names), 3 * ends**2, 3 * ends * words.points.shape[1]))
     return (slice(i, min(i + size, n)) for i in range(0, n, size))

@@ -22,7 +22,7 @@ from scalex import stats, vocabularies
 from scalex.records import Rules
 from scalex.wording import fill
 
-__all__ = ["Weat", "groups_of", "weat"]
+__all__ = ["Weat", "groups_of", "weat", "weat_scores"]
 
 _LEAST = 4  # words on either side: fewer have too few divisions to be sure of any
 
@@ -73,6 +73,17 @@ def weat(
     Returns:
         None where either side has fewer than four words, or all words pull alike.
     """
+    by_seed = weat_scores(scores, inside)
+    if by_seed is None:
+        return None
+    low, high = stats.bootstrap_interval(plan, by_seed, rules.level)
+    return Weat(float(by_seed.mean()), low, high, _divisions_p(scores.mean((1, 2)), inside, rules))
+
+
+def weat_scores(
+    scores: Float[np.ndarray, "words templates seeds"], inside: Bool[np.ndarray, "words"]
+) -> Float[np.ndarray, "templates seeds"] | None:
+    """Scores whose mean is WEAT's d, and whose spread over seeds is its uncertainty; None as for `weat`."""
     if min(inside.sum(), (~inside).sum()) < _LEAST:
         return None
     pulls = scores.mean((1, 2))
@@ -84,8 +95,7 @@ def weat(
     # The spread moves with the seeds too: its gradient in the pulls is their offset from the mean.
     slope = (pulls - pulls.mean()) / ((len(pulls) - 1) * spread)
     influence = by_seed - d * np.einsum("w,wts->ts", slope, scores)
-    low, high = stats.bootstrap_interval(plan, d + (influence - influence.mean()) / spread, rules.level)
-    return Weat(d, low, high, _divisions_p(pulls, inside, rules))
+    return np.asarray(d + (influence - influence.mean()) / spread)
 
 
 def _divisions_p(pulls: Float[np.ndarray, "words"], inside: Bool[np.ndarray, "words"], rules: Rules) -> float:

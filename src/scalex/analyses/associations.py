@@ -14,7 +14,7 @@ latents) is said to go with them. It keeps its q; it is no association of its ow
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -25,23 +25,36 @@ from scipy import stats as distributions
 
 from scalex import directions, stats
 from scalex.analyses._frame import REPEATS, Frame, Side, frame_of, sides
-from scalex.analyses._outcome import Outcome
-from scalex.analyses._pairs import LEAST, Explained, Ranked, artanh, blocks, explained, rank
+from scalex.analyses._outcome import Outcome, Scored
+from scalex.analyses._pairs import LEAST, Block, Explained, Ranked, artanh, blocks, explained, rank
 from scalex.analyses._planted import Planted
 from scalex.analyses._rows import blank, join
 from scalex.records import Finding, Latents, Prompt, Reading, Role, Rules
 
-__all__ = ["EMBEDDINGS", "NAME", "READINGS", "ROLES", "conclude", "explore", "planted", "surprise_scores"]
+__all__ = [
+    "EMBEDDINGS",
+    "NAME",
+    "READINGS",
+    "ROLES",
+    "VARIANTS",
+    "between",
+    "conclude",
+    "explore",
+    "planted",
+    "surprise_scores",
+]
 
 NAME = "associations"
 READINGS: tuple[Reading, ...] = ("text", "picture")
 ROLES: tuple[Role, ...] = ("concept", "word")
+VARIANTS: tuple[Role, ...] = ()
 EMBEDDINGS = True
 
 STANDS_OUT, GOES_WITH = "stands out", "goes with "
 _EACH = 5  # findings of one target
 _ALL = 500  # findings in all, beside the best word of each target
 _RANKED = 10  # words of each target in the table
+_COMPARED = 400  # pairs that two models are compared in: of more, sign flips could not tell a single one
 _CLOUD = 1500  # pairs drawn behind those that stand out
 
 
@@ -75,6 +88,25 @@ def explore(latents: Latents, attributes: Mapping[str, Sequence[str]], rules: Ru
     return Outcome(findings, _tables(case))
 
 
+def between(first: Latents, second: Latents, attributes: Mapping[str, Sequence[str]], rules: Rules) -> Iterator[Scored]:
+    """The words of each target that are the most surprising in both models together, five each and 400 pairs in all.
+
+    Pairs that were picked because they stand out in one model would be found to have moved: a part of what made them
+    stand out is chance. The mean over both models says nothing of their difference (independent filtering: Bourgon,
+    Gentleman and Huber 2010, PNAS 107: 9546-9551), and what only one of them has is in it by half.
+
+    Raises:
+        ScalexError: as for `explore`.
+    """
+    cases = [_case(x) for x in (first, second)]
+    if any(case is None for case in cases):
+        return
+    a, b = (case for case in cases if case)
+    for at, word in _strongest(a, b):
+        own = [_scores_of(case, at, word) for case in (a, b)]
+        yield Scored(a.targets.names[at], "word", a.words.names[word], "surprise", own[0], own[1])
+
+
 def conclude(finding: Finding, attributes: Mapping[str, Sequence[str]], rules: Rules) -> Finding:
     """The finding with its verdict: a word stands out, does not, or seeds leave it undecided."""
     if finding.verdict:
@@ -88,6 +120,53 @@ def conclude(finding: Finding, attributes: Mapping[str, Sequence[str]], rules: R
     else:
         verdict, why = STANDS_OUT, f"q {finding.q:.2g} after correction"
     return replace(finding, verdict=verdict, reason=join(why, finding.reason))
+
+
+class _Seen(NamedTuple):
+    """What the words of one model are seen in."""
+
+    latents: Latents
+    words_in: Role
+    frame: Frame
+    targets: Side
+    words: Side
+    usual: Explained
+
+
+def _case(latents: Latents) -> _Seen | None:
+    """None where the words do not scatter."""
+    words_in: Role = "word" if latents.named("word") else "concept"
+    frame = frame_of(latents, words_in)
+    targets, words, _ = sides(latents, frame, words_in)
+    usual = explained(targets, words)
+    return _Seen(latents, words_in, frame, targets, words, usual) if usual else None
+
+
+def _strongest(a: _Seen, b: _Seen) -> list[tuple[int, int]]:
+    """The pairs of targets and words, by their surprise in both models together."""
+    found: list[tuple[float, int, int]] = []
+    for one, other in zip(blocks(a.targets, a.words), blocks(b.targets, b.words)):
+        tested = one.tested & other.tested
+        mean = (_surprises(one, a.usual) + _surprises(other, b.usual)) / 2
+        mean = np.where(tested, mean, -np.inf)
+        for row, at in enumerate(range(*one.rows.indices(len(a.targets.names)))):
+            best = np.argsort(-mean[row], kind="stable")[:_EACH]
+            found += [(float(mean[row, word]), at, int(word)) for word in best if tested[row, word]]
+    return [(at, word) for _, at, word in sorted(found, reverse=True)[:_COMPARED]]
+
+
+def _surprises(block: Block, usual: Explained) -> Float[np.ndarray, "rows words"]:
+    """NaN where a side does not repeat."""
+    out = np.full(block.raw.shape, math.nan)
+    aligned = np.divide(block.raw, block.shared, out=out, where=block.tested)
+    return np.asarray(aligned - usual.alignment(block.text))
+
+
+def _scores_of(seen: _Seen, at: int, word: int) -> Float[np.ndarray, "templates seeds"]:
+    text = np.asarray(seen.targets.text[[at]] @ seen.words.text[word], dtype=np.float64)
+    own = seen.frame.latents(seen.latents, seen.targets.names[at], "concept")
+    other = seen.frame.latents(seen.latents, seen.words.names[word], seen.words_in)
+    return surprise_scores(own, other, float(seen.usual.alignment(text)[0]))
 
 
 class _Case(NamedTuple):

@@ -17,7 +17,7 @@ five nearest sampled names are.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, TypeAlias
 
@@ -36,15 +36,18 @@ from scalex.analyses._rows import blank, join, unvaried
 from scalex.records import Finding, Latents, Prompt, Reading, Role, Rules
 
 __all__ = [
+    "APART",
     "EMBEDDINGS",
     "EVERY",
     "LEAST",
     "NAME",
     "READINGS",
     "ROLES",
+    "VARIANTS",
     "STABLE",
     "conclude",
     "explore",
+    "likened",
     "names_of",
     "planted",
 ]
@@ -52,8 +55,10 @@ __all__ = [
 NAME = "clusters"
 READINGS: tuple[Reading, ...] = ("text", "picture")
 ROLES: tuple[Role, ...] = ("concept", "word")
+VARIANTS: tuple[Role, ...] = ()
 EMBEDDINGS = True
 
+APART = "their groups have no names in common that could be matched"
 EVERY = "all names"  # the target of the rows that speak of the clustering as a whole
 LEAST = 12  # names: four clusters of the least size
 STABLE = 0.75  # from which mean Jaccard index, or mean adjusted Rand index, on clusters count as stable
@@ -109,6 +114,19 @@ def names_of(latents: Latents) -> tuple[Name, ...]:
 def conclude(finding: Finding, attributes: Mapping[str, Sequence[str]], rules: Rules) -> Finding:
     """The finding as it is: a reading holds one test, so its q is its p, and the verdict was known with it."""
     return finding
+
+
+def likened(first: Mapping[str, pd.DataFrame], second: Mapping[str, pd.DataFrame]) -> Iterator[str]:
+    """How alike the clusters of two models are, by their tables: a sentence a reading. This is no test."""
+    for reading in READINGS:
+        maps = [tables.get(f"{NAME}-{reading}-map") for tables in (first, second)]
+        if maps[0] is None or maps[1] is None:
+            continue
+        both = maps[0][["name", "cluster"]].merge(maps[1][["name", "cluster"]], on="name")
+        if (both[["cluster_x", "cluster_y"]] > NONE).any().all():
+            index = grouping.likeness(both.cluster_x.to_numpy(), both.cluster_y.to_numpy())
+            told = f"an adjusted Rand index of {index:.2f} (1: alike, 0: as by chance)"
+            yield f"Clusters in the {reading} reading: A and B group the {len(both)} names that both hold with {told}."
 
 
 # ---------------------------------------------------------------------------------------------------- clusters

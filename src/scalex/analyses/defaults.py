@@ -13,8 +13,9 @@ of the direction itself.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import repeat
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -26,24 +27,33 @@ from scalex.analyses._rows import blank, join, screened, with_verdict
 from scalex.records import Finding, Latents, Reading, Rules
 
 __all__ = [
+    "DECISIVE",
+    "DIRECTION",
     "NAME",
     "READINGS",
+    "Along",
     "Direction",
     "Mixture",
     "Weights",
     "analyse",
     "conclude",
+    "lean_directions",
     "lean_scores",
     "mixture",
     "mixture_intervals",
     "mixture_p",
+    "mixture_scores",
     "mixture_weights",
     "planted",
+    "weight_scores",
 ]
 
 NAME = "defaults"
 READINGS: tuple[Reading, ...] = ("text", "picture")
+DECISIVE = True
 Direction: TypeAlias = Literal["own", "shared", "lda"]
+DIRECTION: Direction = "own"  # that leans are measured along unless another is asked for
+Along: TypeAlias = Float[np.ndarray, "seeds width"] | Float[np.ndarray, "templates seeds width"] | None
 
 
 def analyse(
@@ -51,7 +61,7 @@ def analyse(
     attributes: Mapping[str, Sequence[str]],
     rules: Rules,
     *,
-    direction: Direction = "own",
+    direction: Direction = DIRECTION,
     step: int = -1,
 ) -> list[Finding]:
     """Leans (two values) or weights (more) of every concept, before correction.
@@ -68,14 +78,14 @@ def analyse(
     plan = directions.plan_of(latents, rules)
     found = []
     for attribute, values in attributes.items():
-        along = _directions(latents, attribute, values, direction, step) if len(values) == 2 else {}
-        for concept in latents.concepts:
+        two = len(values) == 2
+        along = lean_directions(latents, attribute, values, direction, step) if two else repeat(None)
+        for concept, one in zip(latents.concepts, along):
             neutral = latents.of(concept, step=step).astype(np.float64)
             variants = directions.variants_of(latents, concept, attribute, values, step)
-            unit = "lean" if len(values) == 2 else "weight"
-            row = blank(NAME, latents, concept, attribute, unit, neutral.shape[0])
-            if unit == "lean":
-                found.append(_lean(row, values, neutral, variants, along.get(concept), plan, rules))
+            row = blank(NAME, latents, concept, attribute, "lean" if two else "weight", neutral.shape[0])
+            if two:
+                found.append(_lean(row, values, neutral, variants, one, plan, rules))
             else:
                 found += _weights(row, values, neutral, variants, plan, rules)
     return found
@@ -98,23 +108,25 @@ def lean_scores(
     neutral: Float[np.ndarray, "templates seeds width"],
     first: Float[np.ndarray, "templates seeds width"],
     second: Float[np.ndarray, "templates seeds width"],
-    along: Float[np.ndarray, "seeds width"] | None = None,
+    along: Along = None,
 ) -> Float[np.ndarray, "templates seeds"]:
     """Scores whose mean is the lean and whose spread over seeds is its uncertainty.
 
     With d = neutral - (first + second)/2 and w = second - first, lean = <d, w> / <w, w>, products over different seeds.
 
     Args:
-        along: a direction for every seed that was learned without this seed; the lean is then <d, along> / <w,
-            along>, and its scores take the direction as given. Absent: the concept's own mean difference.
+        along: what takes the place of the concept's own mean difference, w, as a direction: <d, along> / <w, along>.
+            By template and seed, samples whose mean is the direction, whose noise then counts as that of w does. By
+            seed alone, a direction that was learned without this seed, which the scores take as given.
 
     Returns:
         Scores in units of the distance between the variants; NaN where the direction does not tell the variants
         apart.
     """
     d, w = neutral - (first + second) / 2, second - first
-    if along is None:
-        above, below = directions.pseudo_products(d, w), directions.pseudo_products(w, w)
+    along = w if along is None else along
+    if along.ndim == 3:
+        above, below = directions.pseudo_products(d, along), directions.pseudo_products(w, along)
     else:
         above, below = np.einsum("tsd,sd->ts", d, along), np.einsum("tsd,sd->ts", w, along)
     gap = below.mean()
@@ -122,6 +134,33 @@ def lean_scores(
         return np.full(above.shape, math.nan)
     lean = above.mean() / gap
     return np.asarray(lean + (above - lean * below) / gap)
+
+
+def lean_directions(
+    latents: Latents, attribute: str, values: Sequence[str], direction: Direction = DIRECTION, step: int = -1
+) -> Iterator[Along]:
+    """What `lean_scores` takes as `along` for every concept in turn, of an attribute of two values.
+
+    Raises:
+        ScalexError: `shared`, and there is but one concept; or a variant was not captured.
+    """
+
+    def pairs() -> Iterator[Float[np.ndarray, "2 templates seeds width"]]:
+        return (directions.variants_of(latents, c, attribute, values, step) for c in latents.concepts)
+
+    if direction == "own":
+        return repeat(None, len(latents.concepts))
+    if direction == "shared":
+        return directions.shared_directions(lambda: (b - a for a, b in pairs()))
+    return (directions.lda_directions(a, b) for a, b in pairs())
+
+
+def weight_scores(
+    neutral: Float[np.ndarray, "templates seeds width"],
+    variants: Float[np.ndarray, "values templates seeds width"],
+) -> Float[np.ndarray, "templates seeds values"]:
+    """Scores of the weights that only sum to one: their mean is the weight, their spread its uncertainty."""
+    return _affine_scores(_gram_pseudo(variants - neutral))
 
 
 class Weights(NamedTuple):
@@ -170,6 +209,15 @@ def mixture(
     return Mixture(gram, stats.nearest_mixture(gram), draws, _affine_scores(pseudo))
 
 
+def mixture_scores(
+    neutral: Float[np.ndarray, "templates seeds width"], variants: Float[np.ndarray, "values templates seeds width"]
+) -> Float[np.ndarray, "templates seeds values"]:
+    """Scores whose mean are the weights of the nearest mixture, with the spread of those that only sum to one."""
+    pseudo = _gram_pseudo(variants - neutral)
+    scores = _affine_scores(pseudo)
+    return np.asarray(scores - scores.mean((0, 1)) + stats.nearest_mixture(pseudo.mean((0, 1))))
+
+
 def mixture_weights(
     neutral: Float[np.ndarray, "templates seeds width"],
     variants: Float[np.ndarray, "values templates seeds width"],
@@ -183,7 +231,7 @@ def mixture_weights(
     and for two values this is the test of the lean.
     """
     m = mixture(neutral, variants, plan)
-    ends = mixture_intervals(m.draws, m.scores, plan, level)
+    ends = np.clip(mixture_intervals(m.draws, m.scores, plan, level), 0, 1)
     low, high = np.minimum(ends[0], m.weights), np.maximum(ends[1], m.weights)
     parity = 1 / len(m.weights)
     return Weights(
@@ -197,7 +245,11 @@ def mixture_intervals(
     plan: stats.ResamplingPlan,
     level: float,
 ) -> Float[np.ndarray, "2 values"]:
-    """Ends of the intervals of weights: their bootstrap draws, with the degrees of freedom that their scores show."""
+    """Ends of the intervals of weights: their bootstrap draws, with the degrees of freedom that their scores show.
+
+    Where draws are too few for the level, the ends are extrapolated (`percentile_interval`) and may lie outside of what
+    weights can be.
+    """
     widths = [stats.spread(plan, one) for one in np.moveaxis(scores, -1, 0)]
     ends = [stats.percentile_interval(d, level, df=w.df, inflation=w.inflation) for d, w in zip(draws.T, widths)]
     return np.array(ends).T
@@ -250,23 +302,12 @@ def _residual(gram: Float[np.ndarray, "values values"], weights: Float[np.ndarra
 # ---------------------------------------------------------------------------------------------------- rows
 
 
-def _directions(
-    latents: Latents, attribute: str, values: Sequence[str], direction: Direction, step: int
-) -> dict[str, Float[np.ndarray, "seeds width"]]:
-    if direction == "own":
-        return {}
-    pairs = [directions.variants_of(latents, c, attribute, values, step) for c in latents.concepts]
-    if direction == "shared":
-        return dict(zip(latents.concepts, directions.shared_directions([b - a for a, b in pairs])))
-    return dict(zip(latents.concepts, (directions.lda_directions(a, b) for a, b in pairs)))
-
-
 def _lean(
     row: Finding,
     values: Sequence[str],
     neutral: Float[np.ndarray, "templates seeds width"],
     variants: Float[np.ndarray, "2 templates seeds width"],
-    along: Float[np.ndarray, "seeds width"] | None,
+    along: Along,
     plan: stats.ResamplingPlan,
     rules: Rules,
 ) -> Finding:

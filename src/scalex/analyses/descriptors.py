@@ -45,6 +45,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -53,18 +54,20 @@ from jaxtyping import Float
 
 from scalex import directions, stats
 from scalex.analyses._identities import Axis, axes, origin
-from scalex.analyses._outcome import Outcome
+from scalex.analyses._outcome import Outcome, Scored
 from scalex.analyses._planted import Planted
+from scalex.analyses._pull_moves import PullKey, moves
 from scalex.analyses._regression import Fit, cosine_scores, fit
 from scalex.analyses._rows import blank, join, screened, with_verdict
-from scalex.analyses._weat import groups_of, weat
+from scalex.analyses._weat import groups_of, weat, weat_scores
 from scalex.records import Finding, Latents, Prompt, Reading, Role, Rules
 
-__all__ = ["NAME", "PULL", "READINGS", "ROLES", "WEAT", "conclude", "explore", "planted"]
+__all__ = ["NAME", "PULL", "READINGS", "ROLES", "VARIANTS", "WEAT", "between", "conclude", "explore", "planted"]
 
 NAME = "descriptors"
 READINGS: tuple[Reading, ...] = ("text", "picture")
 ROLES: tuple[Role, ...] = ("concept", "reference", "identity")
+VARIANTS: tuple[Role, ...] = ("reference",)
 PULL, WEAT = "pull", "WEAT d"
 _REACH = 3.0  # a step that is longer than so many lengths of the identity's direction is not comparable
 _LOST = "its direction is lost in noise, or all but that of another attribute"
@@ -78,23 +81,46 @@ def explore(latents: Latents, attributes: Mapping[str, Sequence[str]], rules: Ru
     """Pulls of all descriptors (one row for two values, else a row a value; a row an identity), and WEAT's d by group.
 
     The table `effects` has one row per descriptor and identity: `target, attribute, value, pull, cosine, cosine_low,
-    cosine_high`. Cosines are NaN where a descriptor cannot be told from the reference.
+    cosine_high`. Cosines are NaN where a descriptor cannot be told from the reference. The table `sensitivity` says how
+    far each pull moves with template, seeds, step and reference (see `_pull_moves`).
 
     Raises:
         ScalexError: too few seeds or values, prompts in unequal numbers of templates, or something was not captured.
     """
     plan = directions.plan_of(latents, rules)
-    centre = origin(latents)
-    steps = {name: _step(latents, name, centre) for name in latents.concepts}
-    held = list(axes(latents, attributes, rules.floor))
+    held, cells = _cells(latents, attributes, plan, rules)
     if not held:
-        return Outcome([replace(_row(latents, name, reason=_NOBODY), verdict="undecided") for name in steps], {})
-    cells = [[_cell(latents, step, axis, plan, rules) for step in steps.values()] for axis in held]
-    groups = groups_of(tuple(steps))
+        nobody = (_row(latents, name, reason=_NOBODY) for name in latents.concepts)
+        return Outcome([replace(row, verdict="undecided") for row in nobody], {})
+    groups = groups_of(latents.concepts)
     tested = [row for axis, column in zip(held, cells) for row in _tests(latents, axis, column, groups, plan, rules)]
     everyone = [cell for by_descriptor in zip(*cells) for cell in by_descriptor]
     effects = pd.DataFrame([asdict(cell.effect) for cell in everyone])
-    return Outcome([cell.row for cell in everyone] + tested, {"effects": effects})
+    whole = {_key(cell.row): cell.scores for cell in everyone if cell.scores is not None}
+    moved = moves(latents, attributes, whole, partial(_pulls, attributes=attributes, rules=rules), plan, rules)
+    return Outcome([cell.row for cell in everyone] + tested, {"effects": effects, "sensitivity": moved})
+
+
+def between(first: Latents, second: Latents, attributes: Mapping[str, Sequence[str]], rules: Rules) -> Iterator[Scored]:
+    """Pulls that both models have, and WEAT's d over the words whose pulls both have.
+
+    A change of a pull counts as none inside of the margin of *neither*; a change of d has no margin.
+
+    Raises:
+        ScalexError: as for `explore`.
+    """
+    sides = [_cells(x, attributes, directions.plan_of(x, rules), rules) for x in (first, second)]
+    groups = groups_of(first.concepts)
+    for axis, *columns in zip(sides[0][0], sides[0][1], sides[1][1]):
+        known = [(a.row.target, a.scores, b.scores) for a, b in zip(*columns)]
+        pulls = {name: (a, b) for name, a, b in known if a is not None and b is not None}
+        for name, (a, b) in pulls.items():
+            yield Scored(name, axis.attribute, axis.value, PULL, a, b, rules.margin_of(1))
+        for group, members in groups.items() if pulls else ():
+            inside = np.array([name in members for name in pulls], dtype=bool)
+            d = [weat_scores(np.array(side), inside) for side in zip(*pulls.values())]
+            if d[0] is not None and d[1] is not None:
+                yield Scored(group, axis.attribute, axis.value, WEAT, d[0], d[1])
 
 
 def conclude(finding: Finding, attributes: Mapping[str, Sequence[str]], rules: Rules) -> Finding:
@@ -171,25 +197,54 @@ def _row(latents: Latents, name: str, axis: Axis | None = None, unit: str = PULL
     return replace(row, reason=join(reason, row.reason))
 
 
+def _cells(
+    latents: Latents, attributes: Mapping[str, Sequence[str]], plan: stats.ResamplingPlan, rules: Rules
+) -> tuple[list[Axis], list[list[_Cell]]]:
+    """All identities, and for each of them all descriptors."""
+    centre = origin(latents)
+    steps = [_step(latents, name, centre) for name in latents.concepts]
+    held = list(axes(latents, attributes, rules.floor))
+    return held, [[_cell(latents, step, axis, plan, rules) for step in steps] for axis in held]
+
+
 def _cell(latents: Latents, step: _Step, axis: Axis, plan: stats.ResamplingPlan, rules: Rules) -> _Cell:
     effect = _Effect(step.name, axis.attribute, axis.value)
-    row = _row(latents, step.name, axis)
-    if moot := axis.moot or step.moot:
-        return _Cell(replace(row, verdict="undecided", reason=moot), effect, None)
-    [row] = screened([row], replace(rules, floor=axis.floor), step.varies)
-    if row.verdict:
-        return _Cell(row, effect, None)
-    fitted = fit(step.step, axis.direction, axis.beside)
+    row, fitted = _fitted(_row(latents, step.name, axis), step, axis, rules)
     if fitted is None:
-        return _Cell(replace(row, verdict="not expressed", reason=_LOST), effect, None)
-    reach = math.sqrt(max(0.0, float(directions.pseudo_products(step.step, step.step).mean())) / fitted.left.mean())
-    if reach > _REACH:
-        why = f"it changes {reach:.1f} times as much as the identity does (at most {_REACH:g}): its own lean says more"
-        return _Cell(replace(row, verdict="not comparable", reason=join(why, row.reason)), effect, None)
+        return _Cell(row, effect, None)
     low, high = stats.bootstrap_interval(plan, fitted.pull, rules.level)
     p = math.nan if math.isnan(low) else stats.mean_p(plan, fitted.pull)
     row = replace(row, estimate=float(fitted.pull.mean()), low=low, high=high, p=p)
     return _Cell(row, replace(_cosine(effect, step, fitted, plan, rules), pull=row.estimate), fitted.pull)
+
+
+def _fitted(row: Finding, step: _Step, axis: Axis, rules: Rules) -> tuple[Finding, Fit | None]:
+    """The regression behind a row, or the row with the reason why there is none."""
+    if moot := axis.moot or step.moot:
+        return replace(row, verdict="undecided", reason=moot), None
+    [row] = screened([row], replace(rules, floor=axis.floor), step.varies)
+    if row.verdict:
+        return row, None
+    fitted = fit(step.step, axis.direction, axis.beside)
+    if fitted is None:
+        return replace(row, verdict="not expressed", reason=_LOST), None
+    reach = math.sqrt(max(0.0, float(directions.pseudo_products(step.step, step.step).mean())) / fitted.left.mean())
+    if reach > _REACH:
+        why = f"it changes {reach:.1f} times as much as the identity does (at most {_REACH:g}): its own lean says more"
+        return replace(row, verdict="not comparable", reason=join(why, row.reason)), None
+    return row, fitted
+
+
+def _pulls(latents: Latents, attributes: Mapping[str, Sequence[str]], rules: Rules) -> dict[PullKey, Scores]:
+    """The scores of all pulls that have a number."""
+    centre, held = origin(latents), list(axes(latents, attributes, rules.floor))
+    steps = [_step(latents, name, centre) for name in latents.concepts]
+    rows = (_fitted(_row(latents, step.name, axis), step, axis, rules) for step in steps for axis in held)
+    return {_key(row): fitted.pull for row, fitted in rows if fitted is not None}
+
+
+def _key(row: Finding) -> PullKey:
+    return row.target, row.attribute, row.value
 
 
 def _cosine(effect: _Effect, step: _Step, fitted: Fit, plan: stats.ResamplingPlan, rules: Rules) -> _Effect:

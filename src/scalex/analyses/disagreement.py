@@ -15,16 +15,20 @@ import numpy as np
 from jaxtyping import Float
 
 from scalex import directions, stats
+from scalex.analyses._outcome import Scored
 from scalex.analyses._planted import Planted, leaning
 from scalex.analyses._rows import blank, screened, with_verdict
-from scalex.analyses.defaults import lean_scores, mixture, mixture_intervals, mixture_p
+from scalex.analyses.defaults import lean_scores, mixture, mixture_intervals, mixture_p, mixture_scores
 from scalex.records import Finding, Latents, Reading, Rules
 
 __all__ = [
+    "BY_CONCEPT",
     "NAME",
+    "NO_CLAIM",
     "READINGS",
     "Difference",
     "Side",
+    "between",
     "compare",
     "conclude",
     "lean_difference",
@@ -35,6 +39,8 @@ __all__ = [
 
 NAME = "disagreement"
 READINGS: tuple[Reading, ...] = ("text", "picture")
+BY_CONCEPT = True
+NO_CLAIM = ("readings agree",)
 
 
 class Side(NamedTuple):
@@ -61,6 +67,39 @@ def compare(latents: Mapping[Reading, Latents], attributes: Mapping[str, Sequenc
             row = replace(blank(NAME, first, concept, attribute, unit, plan.n_templates), reading="both")
             found += _rows(row, values, (words, picture), plan, rules)
     return found
+
+
+def between(
+    first: Mapping[Reading, Latents],
+    second: Mapping[Reading, Latents],
+    attributes: Mapping[str, Sequence[str]],
+    rules: Rules,
+) -> Iterator[Scored]:
+    """Picture minus text where both models express the value in both readings.
+
+    Raises:
+        ScalexError: as for `compare`.
+    """
+    for attribute, values in attributes.items():
+        unit = "lean difference" if len(values) == 2 else "weight difference"
+        for concept in first["picture"].concepts:
+            a, b = ([side_of(x[r], concept, attribute, values) for r in READINGS] for x in (first, second))
+            apart = np.min([directions.separability(side.variants) for side in (*a, *b)], axis=0)
+            if (apart < rules.floor).all() or not all(directions.varies(side.neutral) for side in (*a, *b)):
+                continue
+            scores = _beyond(*a), _beyond(*b)
+            for v in range(1 if len(values) == 2 else 0, len(values)):
+                before, after = (s[..., v] for s in scores)
+                if apart[v] >= rules.floor and np.isfinite(before).all() and np.isfinite(after).all():
+                    yield Scored(concept, attribute, values[v], unit, before, after, rules.margin_of(len(values)))
+
+
+def _beyond(words: Side, picture: Side) -> Float[np.ndarray, "templates seeds values"]:
+    """Scores of how far the picture goes beyond the words, for each value; a lean is that of the second of two."""
+    if len(words.variants) > 2:
+        return np.asarray(mixture_scores(*picture) - mixture_scores(*words))
+    lean = lean_scores(picture.neutral, *picture.variants) - lean_scores(words.neutral, *words.variants)
+    return np.stack([-lean, lean], axis=-1)
 
 
 def conclude(finding: Finding, attributes: Mapping[str, Sequence[str]], rules: Rules) -> Finding:
@@ -122,7 +161,7 @@ def weight_differences(first: Side, second: Side, plan: stats.ResamplingPlan, ru
     before, after = (mixture(*side, plan) for side in (first, second))
     estimate = after.weights - before.weights
     beyond = after.scores - before.scores
-    low, high = mixture_intervals(after.draws - before.draws, beyond, plan, rules.level)
+    low, high = np.clip(mixture_intervals(after.draws - before.draws, beyond, plan, rules.level), -1, 1)
     low, high, p = np.minimum(low, estimate), np.maximum(high, estimate), mixture_p(estimate, beyond, plan)
     yield from (Difference(*map(float, row)) for row in zip(estimate, low, high, p))
 

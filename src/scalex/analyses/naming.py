@@ -144,10 +144,11 @@ class _Namer:
     null: tuple[Best, Best]
 
     def name(self, direction: Direction, top: int) -> Naming:
-        if len(direction.vector) != self.words.axes.shape[1]:
+        width = self.words.metric.axes.shape[1]
+        if len(direction.vector) != width:
             wrong = f"direction {direction.name!r} has width {len(direction.vector)}"
-            raise ScalexError(f"{wrong}, but the words {self.words.axes.shape[1]}", "Take one of the same probe")
-        unit = self.words.units(direction.vector[None].astype(np.float64))
+            raise ScalexError(f"{wrong}, but the words {width}", "Take one of the same probe")
+        unit = self.words.metric.units(direction.vector[None].astype(np.float64))
         if not np.abs(direction.vector).max() > 0 or not np.abs(unit).max() > 0:
             return Naming(direction, n_words=len(self.words.names), reason="the direction has no length")
         scores = self._scores(direction)
@@ -170,9 +171,8 @@ class _Namer:
         """Every sample's product with the direction as the other seeds show it, less that of all words: its mean over
         the word's length is the word's cosine."""
         whole = direction.vector[None].astype(np.float64)
-        along, words = direction.without(self.seeds), self.words
-        length = _length(words, whole)
-        weights = (along @ words.axes.T * words.gains**2) @ words.axes / length
+        along, words, metric = direction.without(self.seeds), self.words, self.words.metric
+        weights = (metric.place(along) * metric.gains) @ metric.axes / float(metric.lengths(whole)[0])
         scores = np.einsum("wtsd,sd->wts", words.latents, weights, optimize=True)
         return np.asarray(scores - scores.mean(0))
 
@@ -194,12 +194,6 @@ def _claim(level: float) -> float:
     """How often nothing may be given a name: half as often as a finding may be wrong, since a wrong name misleads more
     than none does."""
     return (1 - level) / 2
-
-
-def _length(words: Lexicon, vector: Float[np.ndarray, "1 width"]) -> float:
-    along = vector @ words.axes.T
-    beyond = max(float((vector**2).sum() - (along**2).sum()), 0.0)
-    return float(np.sqrt(((along * words.gains) ** 2).sum() + words.outside**2 * beyond))
 
 
 # ---------------------------------------------------------------------------------------------------- in an audit

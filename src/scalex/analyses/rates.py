@@ -26,6 +26,7 @@ from scalex.directions import Method, classify
 from scalex.records import Finding, Latents, Reading, Rules
 
 __all__ = [
+    "DECISIVE",
     "METHOD",
     "NAME",
     "READINGS",
@@ -34,12 +35,15 @@ __all__ = [
     "classify",
     "conclude",
     "planted",
+    "share_estimate",
+    "share_grain",
     "share_scores",
     "shares",
 ]
 
 NAME = "rates"
 READINGS: tuple[Reading, ...] = ("picture",)
+DECISIVE = True
 METHOD: Method = "lda"  # came nearest to the truth on organisms: bench/estimators.py
 
 
@@ -146,6 +150,15 @@ def shares(
     return Shares(estimate, np.minimum(low, estimate), np.maximum(high, estimate), p)
 
 
+def share_estimate(
+    neutral: Int[np.ndarray, "templates seeds"], variants: Int[np.ndarray, "values templates seeds"]
+) -> Float[np.ndarray, "values"]:
+    """The corrected shares alone, without intervals. Arguments as for `shares`."""
+    n = len(variants)
+    confused = np.moveaxis(_one_hot(variants, n), 0, -1)
+    return stats.correct_shares(_one_hot(neutral, n).mean((0, 1)), confused.mean((0, 1)))
+
+
 def share_scores(
     neutral: Int[np.ndarray, "templates seeds"],
     variants: Int[np.ndarray, "values templates seeds"],
@@ -167,6 +180,26 @@ def share_scores(
         if _gain(parts) > 0:
             scores[..., v] = share + parts @ _contrast(float(share)) / _gain(parts)
     return scores
+
+
+def share_grain(
+    neutral: Int[np.ndarray, "templates seeds"],
+    variants: Int[np.ndarray, "values templates seeds"],
+    estimate: Float[np.ndarray, "values"],
+) -> Float[np.ndarray, "values"]:
+    """How far one sample that is called otherwise moves the score of its seed (over templates), for each value.
+
+    Each seed has three kinds of samples (neutral, hits, false calls), and either may be called otherwise: their root
+    sum of squares. NaN for a value that the classifier cannot tell.
+
+    Args:
+        neutral, variants, estimate: as for `share_scores`.
+    """
+    n = len(variants)
+    seen, confused = _one_hot(neutral, n), np.moveaxis(_one_hot(variants, n), 0, -1)
+    gains = np.array([_gain(_parts(v, estimate, seen, confused)) for v in range(n)])
+    moves = np.array([np.linalg.norm(_contrast(float(share))) for share in estimate]) / len(neutral)
+    return np.asarray(np.divide(moves, gains, out=np.full(n, math.nan), where=gains > 0))
 
 
 def _one_hot(classified: Int[np.ndarray, "*shape"], n_values: int) -> Float[np.ndarray, "*shape values"]:

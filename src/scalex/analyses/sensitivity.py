@@ -1,77 +1,118 @@
-"""Sensitivity: how far a lean moves with choices that should not matter, and whether it can be trusted beyond them.
+"""Sensitivity: how far findings move with choices that should not matter, and whether they hold beyond them.
 
-Four choices are varied, where the run holds what that takes: the *template* around the concept, the *wording* of the
-values ("female nurse" for "woman nurse"), the *seeds* (two halves of them), and the kept denoising *step*. Under each
-setting the lean is estimated anew, with the setting's own direction, as in `defaults`. A row says by how much the
-setting that differs most departs from the mean of the others, seed by seed where both have the same seeds.
+It speaks of what every audit finds: the leans of `defaults` (or, of more than two values, the weights), and in the
+picture reading the shares of `rates`. Five choices are varied, where the run holds what that takes: the *template*
+around the concept, the *wording* of the values ("female nurse" for "woman nurse"), the *seeds* (two halves of them),
+the kept denoising *step*, and of a lean the *reference*: the direction that it is measured along, the concept's own or
+the one that the other concepts share. Under each setting the number is estimated anew, with the setting's own direction
+or classifier, on the latents of an audit that had been asked so (`_settings`); shares and weights before they are
+clipped to 0 and 1. How settings are held against each other is in `_departures`. Of several values the one that moves
+most is told, at the price of having picked it.
 
-Its interval and p are corrected for having picked the one that differs most of K settings (Bonferroni 1936: level
-1 - (1 - level) / K, K p). *Robust* is an equivalence test, as *balanced* is: all K intervals lie inside the margin.
-Halves of the seeds differ by chance alone, so nothing is tested there: the row says how far chance still reaches.
+The pulls of `descriptors` have a table like this among those of that analysis, since it is not in every audit.
+
+A shared direction takes two other concepts at least. Where seeds are added look by look, the other concepts are those
+of the same look; what is looked at with fewer has no row for the reference.
+
+Each kind of number is corrected by itself, and its reference apart from its other choices: a direction that concepts
+do not share moves many leans for sure, which would let doubtful claims about templates pass beside them (Efron 2008,
+Annals of Applied Statistics 2: 197-223).
 """
 
 from __future__ import annotations
 
-import math
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple, TypeAlias
+from itertools import repeat
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import ttest_ind
 
 from scalex import directions, stats
-from scalex.analyses import _planted
+from scalex.analyses import _planted, rates
+from scalex.analyses._departures import CHOICES, Held, concluded, departing, halves
 from scalex.analyses._planted import Planted
-from scalex.analyses._rows import blank, screened
-from scalex.analyses.defaults import lean_scores
+from scalex.analyses._rows import blank, not_expressed, unvaried
+from scalex.analyses._settings import said, settings
+from scalex.analyses.defaults import DIRECTION, Along, Direction, lean_directions, lean_scores, weight_scores
 from scalex.records import Finding, Latents, Reading, Role, Rules
 
-__all__ = ["CHOICES", "NAME", "READINGS", "ROLES", "analyse", "conclude", "planted", "settings"]
+__all__ = [
+    "APART",
+    "BY_CONCEPT",
+    "CHOICES",
+    "NAME",
+    "NO_CLAIM",
+    "READINGS",
+    "ROLES",
+    "analyse",
+    "conclude",
+    "family",
+    "planted",
+]
 
 NAME = "sensitivity"
 READINGS: tuple[Reading, ...] = ("text", "picture")
+BY_CONCEPT = True
+NO_CLAIM = ("robust",)
 ROLES: tuple[Role, ...] = ("concept", "wording")
-CHOICES = {"template": "template", "wording": "wording", "seeds": "half of the seeds", "step": "step"}
-_UNIT = "lean difference"
+APART = "the setting that a number differs most under may be another one in each"
+_OTHER: Direction = "own" if DIRECTION == "shared" else "shared"
+_NAMES = {"own": "its own direction", "shared": "the direction of the others", "lda": "its own direction, whitened"}
+_LEAST = 3  # concepts, for a direction that they share
 
-Scores: TypeAlias = Float[np.ndarray, "templates seeds"]
+Kind: TypeAlias = Literal["lean", "weight", "share"]
+Samples: TypeAlias = Float[np.ndarray, "templates seeds width"]
+Variants: TypeAlias = Float[np.ndarray, "values templates seeds width"]
+
+
+class _Key(NamedTuple):
+    """What a number is of."""
+
+    attribute: str
+    kind: Kind
+    concept: str
 
 
 def analyse(latents: Latents, attributes: Mapping[str, Sequence[str]], rules: Rules) -> list[Finding]:
-    """One row for every concept, attribute of two values and choice that the run varies, before correction.
+    """One row for every concept, attribute, kind of number (`unit`) and choice that the run varies, before correction.
 
-    `value` names the choice, `estimate` is the lean under the setting that differs most less the mean lean under the
-    others. Attributes of more values have no single lean and are left out.
+    `value` names the choice, `estimate` is the number under the setting that differs most less its mean under the
+    others.
 
     Raises:
         ScalexError: too few seeds, or something was not captured.
     """
     plan = directions.plan_of(latents, rules)
-    found: list[Finding] = []
-    for attribute, values in attributes.items():
-        if len(values) == 2:
-            for concept in latents.concepts:
-                found += _rows(latents, concept, attribute, values, plan, rules)
-    return found
+    whole = _measured(latents, attributes, "")
+    varied: dict[_Key, dict[str, list[Held]]] = {key: {} for key in whole}
+    for choice, name, view in settings(latents):
+        for key, held in _measured(view, attributes, name).items():
+            first = [whole[key]._replace(name="first wording")] if choice == "wording" else []
+            varied[key].setdefault(choice, first).append(held)
+    for key, held in whole.items():
+        varied[key]["seeds"] = halves(held)
+    for key, held in _along_others(latents, attributes, rules.floor).items():
+        varied[key]["reference"] = [whole[key]._replace(name=_NAMES[DIRECTION]), held]
+    return [
+        row for key, held in varied.items() for row in _rows(latents, key, held, attributes[key.attribute], plan, rules)
+    ]
+
+
+def family(finding: Finding) -> str:
+    """The kind of number, and whether what is varied is the reference."""
+    return f"{finding.unit}, reference" if finding.value == "reference" else finding.unit
 
 
 def conclude(finding: Finding, attributes: Mapping[str, Sequence[str]], rules: Rules) -> Finding:
     """*Robust*, *depends on the ...* or *undecided*, once q is known."""
-    if finding.verdict:
-        return finding
-    margin, setting = rules.margin, finding.reason
-    if -margin < finding.low and finding.high < margin:
-        return replace(finding, verdict="robust", reason=f"no setting moves the lean by {margin:g}; most: {setting}")
-    if finding.value != "seeds" and finding.q <= 1 - rules.level:
-        reason = f"q {finding.q:.2g} after correction; differs: {setting}"
-        return replace(finding, verdict=f"depends on the {CHOICES[finding.value]}", reason=reason)
-    return replace(finding, verdict="undecided", reason=f"more seeds would decide; most: {setting}")
+    return concluded(finding, finding.value, rules.margin_of(len(attributes[finding.attribute])), rules.level)
 
 
 def planted(rng: np.random.Generator) -> Planted:
-    """Three concepts whose leans are alike in all templates, but for one that leans to woman in the second alone."""
+    """Three concepts that are alike in all templates, but for one that leans to woman in the second alone."""
     even = {c: {"gender": {"man": 0.5, "woman": 0.5}} for c in ("pilot", "farmer", "nurse")}
     moved = {**even, "nurse": {"gender": {"man": 0.1, "woman": 0.9}}}
     null, told = {}, {}
@@ -86,9 +127,9 @@ def planted(rng: np.random.Generator) -> Planted:
         told[reading] = replace(null[reading], values=values)
 
     def wrong(found: Sequence[Finding]) -> list[str]:
-        wanted = {"nurse": "depends on the template", "pilot": "robust", "farmer": "robust"}
-        rows = [f for f in found if f.value == "template"]
-        return [f"{f.target}: {f.verdict}" for f in rows if f.verdict != wanted[f.target]]
+        leans = {"nurse": "depends on the template", "pilot": "robust", "farmer": "robust"}
+        rows = [f for f in found if f.value == "template" and (f.unit.startswith("lean") or f.target == "nurse")]
+        return [f"{f.target}, {f.unit}: {f.verdict}" for f in rows if f.verdict != leans[f.target]]
 
     def claims(found: Sequence[Finding]) -> int:
         return sum(f.verdict.startswith("depends") for f in found)
@@ -96,143 +137,104 @@ def planted(rng: np.random.Generator) -> Planted:
     return Planted(told, {"gender": ("man", "woman")}, wrong, null, claims)
 
 
-# ---------------------------------------------------------------------------------------------------- settings
+# ---------------------------------------------------------------------------------------------------- numbers
 
 
-class _Setting(NamedTuple):
-    """The lean under one setting: its name and its scores."""
-
-    name: str
-    scores: Scores
-
-
-def settings(
-    latents: Latents, concept: str, attribute: str, values: Sequence[str]
-) -> Iterator[tuple[str, list[_Setting]]]:
-    """For each choice that these latents vary, the lean's scores under each of its settings.
-
-    Scores are those of `lean_scores`: their mean is the lean, (templates, seeds) or (1, seeds).
-    """
-    neutral, variants = _at(latents, concept, attribute, values, -1)
-    names = _templates(latents, concept)
-    if len(names) > 1:
-        each = [lean_scores(neutral[[t]], *variants[:, [t]]) for t in range(len(names))]
-        yield "template", [_Setting(f"{name!r}", scores) for name, scores in zip(names, each)]
-    whole = lean_scores(neutral, *variants)
-    other = _worded(latents, concept, attribute, values)
-    if other is not None:
-        yield "wording", [_Setting("first wording", whole), _Setting("other wording", lean_scores(neutral, *other))]
-    yield "seeds", _halves(whole)
-    if len(latents.steps) > 1:
-        at = [_at(latents, concept, attribute, values, k) for k in range(len(latents.steps))]
-        yield "step", [_Setting(f"step {k + 1}", lean_scores(n, *v)) for k, (n, v) in zip(latents.steps, at)]
+def _measured(latents: Latents, attributes: Mapping[str, Sequence[str]], name: str) -> dict[_Key, Held]:
+    """Every number of an audit that has these latents, of the attributes whose values were said."""
+    found = {}
+    for attribute, values in attributes.items():
+        for concept, along in _directions(latents, attribute, values) if said(latents, attribute, values) else ():
+            neutral = latents.of(concept).astype(np.float64)
+            variants = directions.variants_of(latents, concept, attribute, values)
+            mark = zlib.crc32(variants.tobytes(), zlib.crc32(neutral.tobytes()))
+            for kind in _kinds(latents.reading, values):
+                held = _MEASURES[kind](neutral, variants, along, values)
+                found[_Key(attribute, kind, concept)] = held._replace(name=name, mark=mark)
+    return found
 
 
-def _at(
-    latents: Latents, concept: str, attribute: str, values: Sequence[str], step: int
-) -> tuple[Float[np.ndarray, "templates seeds width"], Float[np.ndarray, "values templates seeds width"]]:
-    neutral = latents.of(concept, step=step).astype(np.float64)
-    return neutral, directions.variants_of(latents, concept, attribute, values, step)
+def _along_others(latents: Latents, attributes: Mapping[str, Sequence[str]], floor: float) -> dict[_Key, Held]:
+    """Every lean along the other direction; NaN where it hardly tells the concept's own variants apart."""
+    pairs = {a: values for a, values in attributes.items() if len(values) == 2 and len(latents.concepts) >= _LEAST}
+    found = {}
+    for attribute, values in pairs.items():
+        for concept, along in zip(latents.concepts, lean_directions(latents, attribute, values, _OTHER)):
+            neutral = latents.of(concept).astype(np.float64)
+            variants = directions.variants_of(latents, concept, attribute, values)
+            held = _lean(neutral, variants, along, values)
+            scores = held.scores if _apart(variants, along) >= floor else np.full_like(held.scores, np.nan)
+            found[_Key(attribute, "lean", concept)] = held._replace(name=_NAMES[_OTHER], scores=scores, mark=-1)
+    return found
 
 
-def _templates(latents: Latents, concept: str) -> list[str]:
-    return [p.template for p in latents.prompts if (p.role, p.concept, p.attribute) == ("concept", concept, "")]
+def _apart(variants: Variants, along: Along) -> float:
+    """AUC with which a direction that was learned from other seeds tells two variants apart."""
+    by_seed = directions.others_mean(variants[1] - variants[0] if along is None else along)
+    first, second = np.einsum("vtsd,sd->vts", variants, by_seed)
+    return stats.auc(first.ravel(), second.ravel())
 
 
-def _worded(
-    latents: Latents, concept: str, attribute: str, values: Sequence[str]
-) -> Float[np.ndarray, "values templates seeds width"] | None:
-    """The variants in their other wording; None where that was not captured."""
-    told = {p.value for p in latents.prompts if (p.role, p.concept, p.attribute) == ("wording", concept, attribute)}
-    if not set(values) <= told:
-        return None
-    return np.stack([latents.of(concept, attribute, v, role="wording") for v in values]).astype(np.float64)
+def _directions(latents: Latents, attribute: str, values: Sequence[str]) -> Iterator[tuple[str, Along]]:
+    two = len(values) == 2
+    yield from zip(latents.concepts, lean_directions(latents, attribute, values, DIRECTION) if two else repeat(None))
 
 
-def _halves(scores: Scores) -> list[_Setting]:
-    """Even and odd seeds."""
-    even = np.arange(scores.shape[1]) % 2 == 0
-    return [_Setting(name, scores[:, one]) for name, one in (("even seeds", even), ("odd seeds", ~even))]
+def _kinds(reading: Reading, values: Sequence[str]) -> Iterator[Kind]:
+    yield "lean" if len(values) == 2 else "weight"
+    if reading in rates.READINGS:
+        yield "share"
+
+
+def _lean(neutral: Samples, variants: Variants, along: Along, values: Sequence[str]) -> Held:
+    return Held("", lean_scores(neutral, variants[0], variants[1], along).mean(0)[:, None], np.zeros(1))
+
+
+def _weight(neutral: Samples, variants: Variants, along: Along, values: Sequence[str]) -> Held:
+    return Held("", weight_scores(neutral, variants).mean(0), np.zeros(len(values)), labels=tuple(values))
+
+
+def _share(neutral: Samples, variants: Variants, along: Along, values: Sequence[str]) -> Held:
+    """Of two values the share of the second."""
+    samples = np.concatenate([neutral[None], variants])
+    called, *shown = directions.discriminants(samples, variants, rates.METHOD).argmax(0)
+    told = called, np.array(shown)
+    share = rates.share_estimate(*told)
+    held = Held("", rates.share_scores(*told, share).mean(0), rates.share_grain(*told, share), labels=tuple(values))
+    return _of(held, [1])._replace(labels=("",)) if len(values) == 2 else held
+
+
+def _of(held: Held, places: Sequence[int]) -> Held:
+    """The numbers at these places alone."""
+    labels = tuple(held.labels[i] for i in places)
+    return held._replace(scores=held.scores[:, places], grain=held.grain[places], labels=labels)
+
+
+_MEASURES = {"lean": _lean, "weight": _weight, "share": _share}
 
 
 # ---------------------------------------------------------------------------------------------------- rows
 
 
-class _Departure(NamedTuple):
-    """How far one setting departs from the mean of the others."""
-
-    name: str
-    estimate: float
-    low: float
-    high: float
-    p: float
-
-
 def _rows(
     latents: Latents,
-    concept: str,
-    attribute: str,
+    key: _Key,
+    held: Mapping[str, Sequence[Held]],
     values: Sequence[str],
     plan: stats.ResamplingPlan,
     rules: Rules,
-) -> list[Finding]:
-    neutral, variants = _at(latents, concept, attribute, values, -1)
-    row = blank(NAME, latents, concept, attribute, _UNIT, neutral.shape[0])
-    row = replace(row, separability=float(directions.separability(variants)[0]), reason="")
-    [row] = screened([row], rules, directions.varies(neutral))
-    varied = list(settings(latents, concept, attribute, values)) if not row.verdict else []
-    if row.verdict:
-        return [replace(row, value=choice) for choice in _held(latents, concept, attribute, values)]
-    return [_row(replace(row, value=choice), held, plan, rules) for choice, held in varied]
-
-
-def _held(latents: Latents, concept: str, attribute: str, values: Sequence[str]) -> list[str]:
-    """The choices that these latents vary, without any estimate."""
-    there = {
-        "template": latents.n_templates > 1,
-        "wording": _worded(latents, concept, attribute, values) is not None,
-        "seeds": True,
-        "step": len(latents.steps) > 1,
-    }
-    return [choice for choice in CHOICES if there[choice]]
-
-
-def _row(row: Finding, held: list[_Setting], plan: stats.ResamplingPlan, rules: Rules) -> Finding:
-    if not all(np.isfinite(s.scores).all() for s in held):
-        return replace(row, verdict="not expressed", reason="under a setting the variants are not told apart")
-    if row.value != "seeds" and all(np.array_equal(s.scores, held[0].scores) for s in held[1:]):
-        return replace(row, verdict="undecided", reason="all settings gave the same latents: they read the same")
-    found = _between_halves(held, rules) if row.value == "seeds" else _departures(held, plan, rules)
-    most = min(found, key=lambda d: (0.0 if math.isnan(d.p) else d.p, -abs(d.estimate)))
-    low, high = min(d.low for d in found), max(d.high for d in found)
-    alone = most.low <= -rules.margin or rules.margin <= most.high
-    ends = (most.low, most.high) if alone else (low, high)  # robust is what all settings together leave inside
-    setting = f"{most.name} ({most.estimate:+.2f})"
-    return replace(row, estimate=most.estimate, low=ends[0], high=ends[1], p=most.p, reason=setting)
-
-
-def _departures(held: list[_Setting], plan: stats.ResamplingPlan, rules: Rules) -> list[_Departure]:
-    """Of each setting from the mean of the others; of two settings the second from the first."""
-    k = len(held)
-    by_seed = np.stack([s.scores.mean(0) for s in held])
-    one_template = replace(plan, template_counts=np.ones((len(plan.seed_counts), 1), np.int32))
-    level = 1 - (1 - rules.level) / k if k > 2 else rules.level
-    found = []
-    for i in range(k) if k > 2 else (1,):
-        scores = (by_seed[i] - np.delete(by_seed, i, axis=0).mean(0))[None]
-        low, high = stats.bootstrap_interval(one_template, scores, level)
-        p = 1.0 if math.isnan(low) else min(1.0, stats.sign_flip_p(one_template, scores) * (k if k > 2 else 1))
-        middle = float(scores.mean())
-        ends = (middle, middle) if math.isnan(low) else (low, high)
-        found.append(_Departure(held[i].name, middle, *ends, p))
-    return found
-
-
-def _between_halves(held: list[_Setting], rules: Rules) -> list[_Departure]:
-    """Of the odd seeds from the even ones, with Welch's interval, since they share no seed."""
-    even, odd = (s.scores.mean(0) for s in held)
-    middle = float(odd.mean() - even.mean())
-    if max(np.ptp(odd), np.ptp(even)) <= 1e-9 * max(np.abs(odd).max(), np.abs(even).max()):
-        return [_Departure(held[1].name, middle, middle, middle, math.nan)]
-    low, high = ttest_ind(odd, even, equal_var=False).confidence_interval(rules.level)
-    return [_Departure(held[1].name, middle, float(low), float(high), math.nan)]
+) -> Iterator[Finding]:
+    """A row for each choice. Values that the model does not express are left out, as they are in the audit."""
+    neutral = latents.of(key.concept).astype(np.float64)
+    variants = directions.variants_of(latents, key.concept, key.attribute, values)
+    apart = directions.separability(variants, rates.METHOD if key.kind == "share" else "mean")[len(values) == 2 :]
+    kept = np.flatnonzero(apart >= rules.floor)
+    row = blank(NAME, latents, key.concept, key.attribute, f"{key.kind} difference", len(neutral))
+    row = replace(row, separability=float(apart[kept].min() if len(kept) else apart.max()), reason="")
+    row = row if directions.varies(neutral) else unvaried(row)
+    row = row if len(kept) else not_expressed(row, rules)
+    margin = rules.margin_of(len(values))
+    for choice in (c for c in CHOICES if c in held):
+        here = replace(row, value=choice)
+        some = [_of(h, kept.tolist()) for h in held[choice]]
+        yield here if here.verdict else departing(here, choice, some, plan, margin, rules)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +21,9 @@ from scalex.disk import disk_errors, sync
 from scalex.errors import ScalexError
 from scalex.organisms.spec import Schedule
 
-__all__ = ["Progress", "Trainee", "run_stage", "saving"]
+__all__ = ["Progress", "StageOutlook", "Trainee", "run_stage", "saving", "try_stage"]
+
+_TRIED = 2  # steps that an outlook takes of each stage; the first is slow
 
 Progress = Callable[[str, int, int, float], None]
 """Called with (stage, steps done, steps in all, running loss)."""
@@ -52,10 +54,7 @@ def run_stage(
     Raises:
         ScalexError: the disk is full, or `folder` cannot be written to. The last checkpoint stays.
     """
-    trained = [
-        p for n, m in trainee.modules.items() if n not in trainee.averages for p in m.parameters() if p.requires_grad
-    ]
-    optimizer = torch.optim.AdamW(trained, lr=schedule.rate, weight_decay=1e-3, betas=(0.9, 0.99))
+    trained, optimizer = _optimizer(trainee, schedule)
     cycle = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=schedule.rate, total_steps=schedule.steps + 1, pct_start=min(0.1, 200 / schedule.steps)
     )
@@ -64,20 +63,66 @@ def run_stage(
     done = _load(path, state)
     smooth, began = float("nan"), time.monotonic()
     for step in range(done, schedule.steps):
-        loss = trainee.loss(*_generators(seed, trainee.name, step))
-        loss.backward()
-        nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        loss = _step(trainee, trained, optimizer, seed, step)
         cycle.step()
         _average(trainee, step)
-        smooth = loss.item() if math.isnan(smooth) else 0.98 * smooth + 0.02 * loss.item()
+        smooth = loss if math.isnan(smooth) else 0.98 * smooth + 0.02 * loss
         progress(trainee.name, step + 1, schedule.steps, smooth)
         if (step + 1) % checkpoint_every == 0 or step + 1 == schedule.steps:
             seconds = round(time.monotonic() - began, 1)
             with saving(folder):
                 _save(path, state, step + 1)
                 _log(folder, stage=trainee.name, step=step + 1, loss=round(smooth, 5), seconds=seconds)
+
+
+class StageOutlook(NamedTuple):
+    """What a stage will still take: its steps to go and the samples of each, seconds here, and bytes of checkpoint."""
+
+    stage: str
+    steps: int
+    batch: int
+    seconds: float
+    bytes: int
+
+
+def try_stage(trainee: Trainee, schedule: Schedule, seed: int, folder: Path) -> StageOutlook:
+    """What `run_stage` would take, from its log in `folder` and a few steps that leave nothing but other weights."""
+    trained, optimizer = _optimizer(trainee, schedule)
+    seconds = []
+    for step in range(_TRIED):
+        began = time.perf_counter()
+        _step(trainee, trained, optimizer, seed, step)
+        seconds.append(time.perf_counter() - began)
+    tensors = [*(t for m in trainee.modules.values() for t in m.state_dict().values()), *trained, *trained]
+    to_go = max(0, schedule.steps - _logged(folder, trainee.name))
+    held = sum(t.numel() * t.element_size() for t in tensors)
+    return StageOutlook(trainee.name, to_go, schedule.batch, to_go * min(seconds), held)
+
+
+def _logged(folder: Path, stage: str) -> int:
+    """The steps of a stage that its last checkpoint holds, as its log says."""
+    log = folder / "train.jsonl"
+    rows = map(json.loads, log.read_text(encoding="utf-8").splitlines()) if log.is_file() else ()
+    return max((int(row["step"]) for row in rows if row["stage"] == stage), default=0)
+
+
+def _optimizer(trainee: Trainee, schedule: Schedule) -> tuple[list[nn.Parameter], torch.optim.Optimizer]:
+    """The weights that are trained, averages aside, and what trains them."""
+    some = (m for n, m in trainee.modules.items() if n not in trainee.averages)
+    trained = [p for m in some for p in m.parameters() if p.requires_grad]
+    return trained, torch.optim.AdamW(trained, lr=schedule.rate, weight_decay=1e-3, betas=(0.9, 0.99))
+
+
+def _step(
+    trainee: Trainee, trained: list[nn.Parameter], optimizer: torch.optim.Optimizer, seed: int, step: int
+) -> float:
+    """One step; its loss."""
+    loss = trainee.loss(*_generators(seed, trainee.name, step))
+    loss.backward()
+    nn.utils.clip_grad_norm_(trained, 1.0)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return float(loss.item())
 
 
 @contextmanager

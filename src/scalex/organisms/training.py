@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,14 @@ from scalex.errors import ScalexError, resumable
 from scalex.models import quiet
 from scalex.models.base import choose_device
 from scalex.organisms.captions import Captions
-from scalex.organisms.loop import Progress, run_stage, saving
+from scalex.organisms.loop import Progress, StageOutlook, Trainee, run_stage, saving, try_stage
 from scalex.organisms.networks import make_denoiser, make_scheduler, make_tokenizer
 from scalex.organisms.pictures import Album, make_album
 from scalex.organisms.readout import Truth, save_truth
-from scalex.organisms.spec import OrganismSpec
+from scalex.organisms.spec import OrganismSpec, Schedule
 from scalex.organisms.stages import Encoder, consistency_stage, denoiser_stage, latents_of, text_stage, vae_stage
 
-__all__ = ["CONSISTENCY", "borrow", "claim", "pipeline_class", "train_organism"]
+__all__ = ["CONSISTENCY", "borrow", "claim", "pipeline_class", "train_organism", "training_outlook"]
 
 CONSISTENCY = "lcm"  # subfolder of the distilled U-Net
 
@@ -45,10 +47,31 @@ def train_organism(
     work = claim(out, spec)
     album = make_album(spec)
     with resumable(f"the last checkpoint of every stage is kept in {work}"):
-        parts = _train(spec, album, work, where, progress, start)
+        parts = _train(spec, album, partial(run_stage, seed=spec.seed, folder=work, progress=progress), where, start)
     with saving(out):
         _save(spec, album, parts, out)
     return out
+
+
+def training_outlook(
+    spec: OrganismSpec, out: Path, device: str = "cpu", start: Path | None = None
+) -> tuple[list[StageOutlook], int]:
+    """What `train_organism` would still take, by stage, and bytes of the organism itself, beside the checkpoints.
+
+    Every stage is tried for a few steps, after stages that have learned nothing. Nothing is written.
+
+    Raises:
+        ScalexError: as `train_organism`, but for what only writing shows.
+    """
+    where, stages = choose_device(device), list[StageOutlook]()
+    _check_claim(out, spec)
+
+    def try_one(trainee: Trainee, schedule: Schedule) -> None:
+        stages.append(try_stage(trainee, schedule, spec.seed, out / "training"))
+
+    parts = _train(spec, make_album(spec), try_one, where, start)
+    weights = sum(p.numel() for n in ("vae", "text_encoder", "unet", "student") for p in parts[n].parameters())
+    return stages, 2 * (weights + parts["latents"].numel())  # all are kept in half precision
 
 
 def claim(out: Path, spec: OrganismSpec) -> Path:
@@ -63,21 +86,32 @@ def claim(out: Path, spec: OrganismSpec) -> Path:
         work.mkdir(parents=True, exist_ok=True)
         if not mark.exists():
             write_atomic(mark, text)
-        claimed = mark.read_text(encoding="utf-8")
-    if claimed != text:
-        raise ScalexError(
-            f"{out} holds the checkpoints of another spec", "Choose another --out, or remove its training folder"
-        )
+        _check_claim(out, spec)
     return work
 
 
+def _check_claim(out: Path, spec: OrganismSpec) -> None:
+    """Raises ScalexError where `out` holds the checkpoints of another spec."""
+    mark = out / "training" / "spec.json"
+    if mark.exists() and mark.read_text(encoding="utf-8") != spec.model_dump_json():
+        raise ScalexError(
+            f"{out} holds the checkpoints of another spec", "Choose another --out, or remove its training folder"
+        )
+
+
 def _train(
-    spec: OrganismSpec, album: Album, work: Path, device: torch.device, progress: Progress, start: Path | None
+    spec: OrganismSpec,
+    album: Album,
+    take: Callable[[Trainee, Schedule], None],
+    device: torch.device,
+    start: Path | None,
 ) -> dict[str, Any]:
+    """The networks after each stage was taken: trained, or tried."""
+
     def run(make: Any, schedule: Any, *args: Any) -> Any:
         _seed_weights(spec.seed)
         trainee = make(spec, album, *args)
-        run_stage(trainee, schedule, spec.seed, work, progress)
+        take(trainee, schedule)
         return trainee.modules
 
     if start is None:

@@ -11,9 +11,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 
+from scalex.differences import NAME
 from scalex.records import Rules
 from scalex.report import html, numbers, views, words
 from scalex.report import manifest as manifests
+from scalex.report.changes import MOST, Row, beyond, change, kind, look, mark, named, span, told
 from scalex.report.panels import Layout, Panel, Scale, drawn
 from scalex.report.parts import Listing
 from scalex.report.pictures import Picture, strips
@@ -22,17 +24,15 @@ from scalex.report.theme import inline_svg
 
 __all__ = ["headline", "render_comparison", "told"]
 
-Row: TypeAlias = Mapping[str, Any]
 Pictures: TypeAlias = Mapping[str, Sequence[Picture]]
 
-_KINDS = {  # reading and unit: the title of its panel, and how a row is named
-    ("text", "lean difference"): ("Lean of the words", "lean, by the words"),
-    ("picture", "lean difference"): ("Lean of the picture", "lean, by the picture"),
-    ("text", "weight difference"): ("Weight in the words", "weight, by the words"),
-    ("picture", "weight difference"): ("Weight in the picture", "weight, by the picture"),
-    ("picture", "share difference"): ("Share of pictures", "share of pictures"),
+_TITLES = {  # reading and unit: the title of its panel
+    ("text", "lean difference"): "Lean of the words",
+    ("picture", "lean difference"): "Lean of the picture",
+    ("text", "weight difference"): "Weight in the words",
+    ("picture", "weight difference"): "Weight in the picture",
+    ("picture", "share difference"): "Share of pictures",
 }
-_MOST = 60  # concepts in a chart, and with their pictures
 _MARKUP = 800  # bytes that a strip needs in the page beside its pixels
 
 
@@ -61,12 +61,25 @@ class Section:
 def headline(findings: pd.DataFrame) -> str:
     """The comparison in one sentence: how many concepts moved on what."""
     said: list[str] = []
+    findings, others = _split(findings)
     for attribute in findings["attribute"].unique():
         held = _by_verdict(findings[findings["attribute"] == attribute])
         moved, total = len(held["moved"]), sum(map(len, held.values()))
         whole = f"{moved or 'none'} of {numbers.plural(total, 'concept')} moved" if not said else f"{moved or 'none'}"
         said.append(f"{whole} on {attribute}")
-    return words.capital(words.joined(said)) if said else "Nothing was compared"
+    whole = words.capital(words.joined(said)) if said else "Nothing was compared"
+    more = int((others["verdict"].map(kind) == "moved").sum())
+    return f"{whole}, and {numbers.plural(more, 'other finding')}" if more else whole
+
+
+def _split(findings: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Leans, weights and shares; and what other analyses found."""
+    own = findings["analysis"] == NAME
+    return findings[own], findings[~own]
+
+
+def _analysis(name: str) -> str:
+    return name.removeprefix(f"{NAME} ")
 
 
 def render_comparison(
@@ -80,7 +93,7 @@ def render_comparison(
 
     Args:
         findings: one row a difference, with the columns of `Finding`. sides: for each what either model has (`first`
-            and `second`).
+            and `second`), and `margin`, inside of which a change counts as none.
         manifest: what was compared: `names`, `attributes`, `templates`, `concepts`, `seeds`, `paired`, `rules`,
             `notes`, `command`, `date`.
         pictures: of both models, by concept.
@@ -89,10 +102,11 @@ def render_comparison(
     Raises:
         ScalexError: it cannot be written.
     """
-    frame = views.checked(findings).join(sides[["first", "second"]])
+    frame = views.checked(findings).join(sides[["first", "second", "margin"]])
+    core, others = _split(frame)
     rules = Rules(**manifest["rules"])
     sections = [
-        _section(frame[frame["attribute"] == name], name, tuple(values), rules, pictures)
+        _section(core[core["attribute"] == name], name, tuple(values), rules, pictures)
         for name, values in manifest["attributes"].items()
     ]
     shown = {
@@ -105,6 +119,7 @@ def render_comparison(
     page = {
         "headline": headline(frame),
         "sections": sections,
+        "others": [beyond(rows, _analysis(str(name))) for name, rows in others.groupby("analysis", sort=False)],
         "manifest": manifest,
         "rules": rules,
         "listing_rows": _listing(frame),
@@ -121,15 +136,11 @@ def render_comparison(
 # ---------------------------------------------------------------------------------------------------- words
 
 
-def _kind(verdict: str) -> str:
-    return next((kind for kind in ("moved", "not expressed") if verdict.startswith(kind)), verdict)
-
-
 def _by_verdict(rows: pd.DataFrame) -> dict[str, list[str]]:
     """The concepts of one attribute by the most telling of their verdicts, each once."""
     held: dict[str, list[str]] = {"moved": [], "undecided": [], "did not move": [], "not expressed": []}
     for target, verdicts in rows.groupby("target", sort=False)["verdict"]:
-        kinds = set(verdicts.map(_kind))
+        kinds = set(verdicts.map(kind))
         held[next((kind for kind in held if kind in kinds), "undecided")].append(str(target))
     return held
 
@@ -146,7 +157,7 @@ def _section(
         f"{name}: {said} moved" if moved else f"{name}: nothing moved beyond doubt",
         rules.margin_of(len(values)),
         tuple(_parts(rows, held, pair)),
-        tuple(_mover(rows, target, pair, pictures) for target in moved[:_MOST]),
+        tuple(_mover(rows, target, pair, pictures) for target in moved[:MOST]),
         _figure(rows, attribute, values, rules, held),
         _needed(rows, held["undecided"]),
     )
@@ -154,7 +165,7 @@ def _section(
 
 def _furthest(rows: pd.DataFrame, target: str) -> float:
     """How far a concept moved, at most."""
-    own = rows[(rows["target"] == target) & (rows["verdict"].map(_kind) == "moved")]
+    own = rows[(rows["target"] == target) & (rows["verdict"].map(kind) == "moved")]
     return float(own["estimate"].abs().max())
 
 
@@ -162,9 +173,9 @@ def _parts(rows: pd.DataFrame, held: Mapping[str, list[str]], pair: Sequence[str
     """The bar: what moved to the first value at the left, to the second at the right."""
     towards = {"first": 0, "second": 0}
     for target in held["moved"]:
-        own = rows[(rows["target"] == target) & (rows["verdict"].map(_kind) == "moved")]
+        own = rows[(rows["target"] == target) & (rows["verdict"].map(kind) == "moved")]
         main = max(views.records(own), key=lambda row: abs(float(row["estimate"])))
-        towards[_look(main, pair) if pair else "second"] += 1
+        towards[look(main) if pair else "second"] += 1
     left = [(f"moved towards {pair[0]}", towards["first"], "first")] if pair else []
     right = [(f"moved towards {pair[1]}" if pair else "moved", towards["second"], "second")]
     still = [
@@ -177,33 +188,9 @@ def _parts(rows: pd.DataFrame, held: Mapping[str, list[str]], pair: Sequence[str
 
 def _mover(rows: pd.DataFrame, target: str, pair: Sequence[str], pictures: tuple[Pictures, Pictures]) -> Mover:
     own = views.records(rows[rows["target"] == target])
-    lines = [(row["verdict"], _look(row, pair), told(row)) for row in own if pair or _kind(row["verdict"]) == "moved"]
+    lines = [(row["verdict"], look(row), told(row)) for row in own if pair or kind(row["verdict"]) == "moved"]
     whole = all(target in held for held in pictures)
     return Mover(target, tuple(lines), tuple((s, f"{target} by {s}") for s in "AB") if whole else ())
-
-
-def told(row: Row) -> str:
-    """A difference in words: `share of pictures of woman from 6% to 91%, a change of +0.85 (+0.74 to +0.93)`.
-
-    Args:
-        row: of the findings, with `first` and `second` beside it.
-    """
-    what = _KINDS[row["reading"], row["unit"]][1]
-    value = "" if row["unit"].startswith("lean") else f" of {row['value']}"
-    if math.isnan(row["estimate"]):
-        return f"{what}{value}: no number"
-    unit = row["unit"].removesuffix(" difference")
-    a, b = (numbers.estimate(row[side], unit) for side in ("first", "second"))
-    return f"{what}{value} from {a} to {b}, a change of {_change(row['estimate'])} ({_span(row)})"
-
-
-def _change(number: float) -> str:
-    """Any difference, of shares too, signed with two decimals."""
-    return numbers.estimate(number, "lean")
-
-
-def _span(row: Row) -> str:
-    return numbers.interval(row["low"], row["high"], "lean")
 
 
 def _needed(rows: pd.DataFrame, targets: Sequence[str]) -> dict[str, int]:
@@ -214,14 +201,6 @@ def _needed(rows: pd.DataFrame, targets: Sequence[str]) -> dict[str, int]:
         if more is not None:
             found[row["target"]] = max(more, found.get(row["target"], 0))
     return dict(sorted(found.items(), key=lambda item: item[1]))
-
-
-def _look(row: Row, pair: Sequence[str]) -> str:
-    """How a difference is drawn: in the colour of the value that it moved towards."""
-    kind = _kind(row["verdict"])
-    if kind == "moved":
-        return "second" if row["estimate"] > 0 else "first"
-    return {"did not move": "balanced", "undecided": "undecided"}.get(kind, "none")
 
 
 # ---------------------------------------------------------------------------------------------------- chart and table
@@ -246,7 +225,7 @@ def _order(rows: pd.DataFrame, moved: Sequence[str]) -> list[str]:
     estimate = main.dropna(subset="estimate").groupby("target", sort=False)["estimate"].last()
     everyone = list(dict.fromkeys(rows["target"]))
     kept = [*moved, *estimate.abs().sort_values(ascending=False).index, *everyone]
-    shown = list(dict.fromkeys(kept))[:_MOST]
+    shown = list(dict.fromkeys(kept))[:MOST]
     return sorted(shown, key=lambda target: -estimate.get(target, -math.inf))
 
 
@@ -259,8 +238,8 @@ def _panels(rows: pd.DataFrame, values: Sequence[str], rules: Rules) -> Iterator
         furthest = float(np.nanmax([0.3, *own["estimate"].abs(), 2 * margin])) * 1.1
         scale = Scale((-furthest, furthest), 0.0, margin, _ticks(furthest, values))
         for value in values[1:] if len(values) == 2 else values:
-            title = _KINDS[reading, unit][0] + (": " + value if len(values) > 2 or unit.startswith("share") else "")
-            yield Panel(title, [_mark(row, values) for row in views.records(own[own["value"] == value])], scale)
+            title = _TITLES[reading, unit] + (": " + value if len(values) > 2 or unit.startswith("share") else "")
+            yield Panel(title, [mark(row) for row in views.records(own[own["value"] == value])], scale)
 
 
 def _ticks(furthest: float, values: Sequence[str]) -> tuple[tuple[float, str], ...]:
@@ -269,31 +248,18 @@ def _ticks(furthest: float, values: Sequence[str]) -> tuple[tuple[float, str], .
     return (-end, first), (0.0, "0"), (end, last)
 
 
-def _mark(row: Row, values: Sequence[str]) -> dict[str, Any]:
-    return {
-        "target": row["target"],
-        "at": None if math.isnan(row["estimate"]) else round(row["estimate"], 5),
-        "low": None if math.isnan(row["low"]) else round(row["low"], 5),
-        "high": None if math.isnan(row["high"]) else round(row["high"], 5),
-        "look": _look(row, values) if not math.isnan(row["estimate"]) else "none",
-        "tip": f"{row['target']}: {told(row)}, {row['verdict']}",
-        "blank": row["verdict"] if _kind(row["verdict"]) == "not expressed" else "no number",
-    }
-
-
 def _listing(frame: pd.DataFrame) -> Listing:
     """All differences as a table: what moved first, then by size."""
-    first = (frame["verdict"].map(_kind) != "moved").astype(int)
+    first = (frame["verdict"].map(kind) != "moved").astype(int)
     ranked = frame.assign(rank=first, size=-frame["estimate"].abs()).sort_values(["rank", "size"], kind="stable")
     columns = ("Concept", "Attribute", "What", "A", "B", "Change", "Interval", "q", "Verdict", "Why")
     return Listing("", columns, tuple(_cells(row) for row in views.records(ranked)), frozenset(range(3, 8)))
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    unit, value = row["unit"].removesuffix(" difference"), row["value"]
-    what = _KINDS[row["reading"], row["unit"]][1] + ("" if unit == "lean" else f": {value}")
+    unit = row["unit"].removesuffix(" difference")
     had = [numbers.estimate(row[side], unit) for side in ("first", "second")]
     return (
-        row["target"], row["attribute"], what, *had, _change(row["estimate"]), _span(row),
+        row["target"], row["attribute"], named(row), *had, change(row["estimate"]), span(row),
         numbers.probability(row["q"]), row["verdict"], words.needed(row["reason"]),
     )  # fmt: skip

@@ -26,7 +26,8 @@ __all__ = ["LARGEST", "assets", "environment", "render", "write"]
 
 LARGEST = 5_000_000  # bytes of the whole file
 _ROWS = 2_000  # findings shown where all of them would make the file too large
-_MARKUP = 800  # bytes that a strip needs in the page beside its pixels
+_MARKUP = 800  # bytes that a strip needs in the page beside its pixels, and about what the smallest has of these
+_ROOM = 500_000  # bytes kept for pictures, so that what leans furthest has some
 _HERE = Path(__file__).parent
 
 
@@ -43,7 +44,8 @@ def render(
         findings: one row per finding, with the columns of `Finding`. May be empty.
         manifest: what ran; see `scalex.report.manifest.Manifest`. Only `model` is required.
         pictures: for each concept, decoded pictures in the order of their seeds, uint8 of shape (height, width, 3). The
-            first eight are shown, smaller where the file would grow beyond 5 MB.
+            first eight are shown, smaller where the file would grow beyond 5 MB, and where that is not enough those of
+            the concepts that lean furthest.
         path: the file to write, replaced in one step.
         tables: what analyses left beside their findings, named `ANALYSIS-READING-TABLE`.
 
@@ -56,11 +58,18 @@ def render(
     if panels and not whole["sections"]:
         whole["headline"] = panels[0][1].heading  # an audit without attributes
     for page in _slimmer(whole | {"panels": panels}):
-        bare = len(template.render(page).encode())
-        if bare < LARGEST:
+        room = LARGEST - len(template.render(page).encode())
+        if room > (_ROOM if pictures else 0):
             break
-    page["strips"] = strips(pictures, LARGEST - bare - _MARKUP * (len(pictures) + 1))
+    shown = {c: pictures[c] for c in _shown(page)[: max(0, room // (2 * _MARKUP))] if c in pictures}
+    page["strips"] = strips(shown, room - _MARKUP * (len(shown) + 1))
     return write(Path(path), template.render(page))
+
+
+def _shown(page: Mapping[str, Any]) -> list[str]:
+    """The concepts whose pictures stand on the page, those that lean furthest first."""
+    strongest = [e.concept for s in page["sections"] for _, _, held in s.strongest for e in held]
+    return list(dict.fromkeys([*strongest, *(e.concept for e in page["entries"])]))
 
 
 def _slimmer(page: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -122,6 +131,7 @@ def _page(findings: pd.DataFrame, manifest: Mapping[str, Any]) -> dict[str, Any]
         "n_templates": int(findings["n_templates"].max()) if len(findings) else 0,
         "distilled": _distilled(manifest),
         "listed": manifests.listed(manifest),
+        "adaptive": manifests.adaptive(manifest),
         "number": len(findings),
         "slim": False,
         "strips": {},
@@ -145,7 +155,7 @@ def _facts(findings: pd.DataFrame, manifest: Mapping[str, Any]) -> list[tuple[st
     """The few numbers under the headline."""
     known = findings[findings["analysis"].isin(["defaults", "rates"])]
     facts = [
-        ("concepts", numbers.count((known if len(known) else findings)["target"].nunique())),
+        ("concepts", numbers.count(_asked(findings, known, manifest))),
         ("prompts", _said(manifest.get("n_prompts"), numbers.count)),
         ("templates", _said(len(manifests.templates(manifest)) or None, numbers.count)),
         ("seeds each", _seeds(findings, known, manifest)),
@@ -154,6 +164,12 @@ def _facts(findings: pd.DataFrame, manifest: Mapping[str, Any]) -> list[tuple[st
         (_time_of(manifest), _said(manifest.get("seconds"), numbers.duration)),
     ]
     return [(name, value) for name, value in facts if value]
+
+
+def _asked(findings: pd.DataFrame, known: pd.DataFrame, manifest: Mapping[str, Any]) -> int:
+    """How many concepts were asked for. Targets of analyses that take all at once may be clusters or groups."""
+    concepts = manifests.concepts(manifest)
+    return len(concepts) if concepts and not len(known) else (known if len(known) else findings)["target"].nunique()
 
 
 def _seeds(findings: pd.DataFrame, known: pd.DataFrame, manifest: Mapping[str, Any]) -> str:

@@ -16,9 +16,11 @@ from scalex.wording import fill
 
 __all__ = [
     "Manifest",
+    "adaptive",
     "asked",
     "attribute_values",
     "checked_manifest",
+    "concepts",
     "listed",
     "rules",
     "templates",
@@ -40,6 +42,7 @@ class Manifest(TypedDict, total=False):
         n_captured: how many of these this run had to capture. n_forwards: denoiser forwards of this run, and seconds:
             its wall time. flops: floating-point operations behind all samples, captured now or found in the store, and
             flops_of_this_run: of those captured now.
+        looks: at undecided concepts, `{seeds, concepts}` each, where seeds were added.
         date: ISO 8601. command: to run it again. versions: package to version. recipes: reading to recipe id.
         notes: sentences on this run, such as unknown words. truth: rows of `{name, value, mark, ok}`.
     """
@@ -69,6 +72,7 @@ class Manifest(TypedDict, total=False):
     seconds: float
     flops: float
     flops_of_this_run: float
+    looks: Sequence[Mapping[str, Any]]
     date: str
     command: str
     versions: Mapping[str, str]
@@ -107,6 +111,20 @@ def attribute_values(manifest: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     """The values of each attribute, in the order of the spec."""
     named = (manifest.get("spec") or {}).get("attributes") or {}
     return {str(name): tuple(map(str, values)) for name, values in named.items()}
+
+
+def concepts(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    """What was asked for; empty where the spec does not list it."""
+    held = (manifest.get("spec") or {}).get("concepts") or ()
+    listed = held.get("texts") or () if isinstance(held, Mapping) else held
+    return tuple(map(str, listed))
+
+
+def adaptive(manifest: Mapping[str, Any]) -> bool:
+    """Whether seeds could be added to undecided concepts, so that intervals hold over all looks together."""
+    spec = manifest.get("spec") or {}
+    budget = spec.get("budget")  # none: a multiple of the seeds
+    return bool(manifest.get("looks")) and (budget is None or budget > spec.get("seeds", budget))
 
 
 def templates(manifest: Mapping[str, Any]) -> list[str]:

@@ -21,6 +21,7 @@ __all__ = [
 
 UNKNOWN = "–"
 SHARES = ("share", "weight")
+_UNSIGNED = ("agreement", "stability")  # from nothing to one: a sign would speak of a direction
 _MINUTE, _HOUR = 60, 3600
 
 
@@ -30,11 +31,14 @@ def two_decimals(number: float) -> str:
 
 
 def estimate(number: float, unit: str) -> str:
-    """A share as a whole percentage (weights and shares), anything else (a lean) signed with two decimals."""
+    """A share as a whole percentage (weights and shares), anything else with two decimals, signed where it has sides (a
+    lean)."""
     if math.isnan(number):
         return UNKNOWN
     if unit in SHARES:
         return f"{100 * number:.0f}%".replace("-0%", "0%").replace("-", "−")
+    if unit in _UNSIGNED:
+        return two_decimals(number).replace("−0.00", "0.00")
     text = f"{number:+.2f}"
     return "0.00" if text in ("+0.00", "-0.00") else text.replace("-", "−")
 

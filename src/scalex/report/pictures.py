@@ -32,7 +32,10 @@ class Strip(NamedTuple):
 
 
 def strips(pictures: Mapping[str, Sequence[Picture]], budget: int) -> dict[str, Strip]:
-    """One strip per concept, as large and as good as fits into `budget` bytes in all. None where nothing fits."""
+    """One strip per concept, as large and as good as fits into `budget` bytes in all.
+
+    Where not all fit however small they are, those that come first.
+    """
     held = {concept: list(shots) for concept, shots in pictures.items() if len(shots)}
     some = list(held)[:: max(1, len(held) // _SAMPLE)]
     for number, side, quality in _LADDER:
@@ -44,7 +47,19 @@ def strips(pictures: Mapping[str, Sequence[Picture]], budget: int) -> dict[str, 
         }
         if sum(len(strip.source) for strip in made.values()) <= budget:
             return made
-    return {}
+    return _first(held, budget)
+
+
+def _first(held: Mapping[str, Sequence[Picture]], budget: int) -> dict[str, Strip]:
+    """The smallest strips of as many concepts as fit, from the first on."""
+    (number, side, quality), made, left = _LADDER[-1], dict[str, Strip](), budget
+    for i, (concept, shots) in enumerate(held.items()):
+        strip = _strip(f"p{i}", shots[:number], side, quality)
+        left -= len(strip.source)
+        if left < 0:
+            break
+        made[concept] = strip
+    return made
 
 
 def _strip(name: str, shots: Sequence[Picture], side: int, quality: int) -> Strip:

@@ -86,9 +86,14 @@ COLUMNS = (
         _text("reading"),
     ),
     Column("Value", "the value that the estimate speaks of", False, _text("value")),
-    Column("Estimate", "lean from −½ to +½, or share", True, _estimate),
+    Column("Estimate", "leans go from −½ to +½, shares are in %; of other analyses see their part", True, _estimate),
     Column("Interval", "where the estimate may lie", True, _interval, "low,high"),
-    Column("p", "of the sign-flip test, uncorrected", True, _number("p", numbers.probability)),
+    Column(
+        "p",
+        "of the analysis’ own test, before correction; of leans and shares by sign flips",
+        True,
+        _number("p", numbers.probability),
+    ),
     Column("q", "after Benjamini-Hochberg correction", True, _number("q", numbers.probability)),
     Column(
         "AUC", "how well held-out seeds tell the variants apart", True, _number("separability", numbers.two_decimals)

@@ -9,6 +9,8 @@ import pandas as pd
 
 from scalex.capture import Plan
 from scalex.comparing import Comparison, compare
+from scalex.differences import MOVED
+from scalex.differences import NAME as DIFFERENCES
 from scalex.models import load_model
 from scalex.organisms import EMBEDDED, EMBEDDED_UNET
 from scalex.organisms.check import Tally, Viewer, draw_shares
@@ -54,9 +56,11 @@ def _same_model(bed: Bed) -> Iterator[Mark]:
     """Of so many tests at q 0.05 in three families, one or more false movers are to be expected in at most 3 x 5 % of
     such comparisons, fewer by as many as lie inside of the margin."""
     found = compare(_run(bed, "a"), _run(bed, "other", first_seed=_OTHER), out=bed.out / "compare-seeds")
-    tests = int(found.findings.p.notna().sum())
-    yield Mark(f"compare, one model, other seeds: false movers of {tests}", float(len(found.moved)), 0, at_most=True)
-    yield Mark("compare, one model, other seeds: shown not to have moved", _share(found.findings, "did not move"))
+    own, beyond = (found.findings[(found.findings.analysis == DIFFERENCES) == is_own] for is_own in (True, False))
+    for rows, what in ((own, ""), (beyond, " beyond leans and shares")):
+        tests, movers = int(rows.p.notna().sum()), rows.verdict.str.startswith(MOVED).sum()
+        yield Mark(f"compare, one model, other seeds: false movers{what} of {tests}", float(movers), 0, at_most=True)
+    yield Mark("compare, one model, other seeds: shown not to have moved", _share(own, "did not move"))
 
 
 def _share(findings: pd.DataFrame, verdict: str) -> float:
@@ -89,8 +93,8 @@ def _realised(bed: Bed, folder: Path, lora: str | None, concepts: list[str]) -> 
 
 
 def _moved(found: Comparison, role: str) -> tuple[float, list[str]]:
-    """How much of what pictures show of the role's gender moved, and which other concepts moved in anything."""
-    rows = found.findings
+    """How much of what pictures show of the role's gender moved, and which other concepts' leans or shares moved."""
+    rows = found.findings[found.findings.analysis == DIFFERENCES]
     own = rows[(rows.target == role) & (rows.attribute == "gender") & (rows.reading == "picture")]
-    others = found.moved[found.moved.target != role]
+    others = found.moved[(found.moved.target != role) & (found.moved.analysis == DIFFERENCES)]
     return float(own.index.isin(found.moved.index).mean()), list(others.target.unique())

@@ -51,6 +51,8 @@ def score(bed: Bed) -> Iterator[Mark]:
     yield from things.drawn()
     yield from things.named("own pictures of things", lambda: _own(things, lambda s: s.name in names))
     yield from things.named("things turned, shrunk and shifted", lambda: _askew(make_album(bed.truth.spec), names))
+    others = [name for name in bed.things if name not in names][:: max(1, len(bed.things) // _THINGS)]
+    yield from things.unnamed("things of which it has no prompt", lambda: _own(things, lambda s: s.name in others))
 
 
 @dataclass(frozen=True)
@@ -94,21 +96,38 @@ class _Scene:
         drawn = self.reader.drawn(neutral(self.prompts), _DRAWN)
         what = f"pictures drawn of {len(self.prompts.concepts)} prompts"
         labels = [[p.concept] for p in drawn.prompts]
-        found, _ = judge(drawn, labels, self.prompts, {}, what, None, self.job.spec.rules)
+        found, tables = judge(drawn, labels, self.prompts, {}, what, None, self.job.spec.rules)
         yield from (_right(f, what, mark) for f, mark in zip(found, (0.80, 0.95), strict=True))
+        right = tables["images"]["name"] == [p.concept for p in drawn.prompts]
+        yield Mark(f"images, {what}: given their own name", float(right.mean()), 0.80)
+
+    def unnamed(self, what: str, make: Callable[[], Album]) -> Iterator[Mark]:
+        """How many pictures of what no prompt stands for are left without a name."""
+        for read in self._read(what, make):
+            if isinstance(read, Mark):
+                yield read
+            else:
+                named = judge(*read, self.prompts, {}, what, None, self.job.spec.rules)[1]["images"]["name"]
+                yield Mark(f"images, {what}: left without a name, of {len(named)}", float((named == "").mean()))
 
     def _findings(
         self, what: str, make: Callable[[], Album], attributes: Mapping[str, Sequence[str]]
     ) -> Iterator[Finding | Mark]:
+        for read in self._read(what, make):
+            if isinstance(read, Mark):
+                yield read
+            else:
+                yield from judge(*read, self.prompts, attributes, what, None, self.job.spec.rules)[0]
+
+    def _read(self, what: str, make: Callable[[], Album]) -> Iterator[tuple[Latents, list[tuple[str, ...]]] | Mark]:
+        """Images and their labels; or that they are left out, and why."""
         try:
             album = make()
         except ScalexError as error:
             yield Mark(f"images, {what}: left out ({error.wrong})", math.nan)
             return
         files = _save(album, self.bed.out / "images" / what.replace(" ", "-"))
-        images, _ = self.reader.files(files)
-        labels = [file.labels for file in files]
-        yield from judge(images, labels, self.prompts, attributes, what, None, self.job.spec.rules)[0]
+        yield self.reader.files(files)[0], [file.labels for file in files]
 
 
 def _right(found: Finding, what: str, mark: float | None = None) -> Mark:

@@ -159,21 +159,26 @@ def _lean(
     return float((image - middle).mean(0) @ w / (w @ w)) if w.any() else math.nan
 
 
-def names_of(images: Latents, labels: Sequence[Sequence[str]], names: Names) -> pd.DataFrame:
-    """Each image in words. Columns: file, labels, name, cosine, second, margin (over the second's cosine).
+def names_of(images: Latents, labels: Sequence[Sequence[str]], names: Names, rules: Rules) -> pd.DataFrame:
+    """Each image in words. Columns: file, labels, name, nearest, cosine, needed, second, margin (over the second's
+    cosine).
 
-    An image that goes with no name more than with any other (its latent is the mean of all) has no name, and NaN.
+    `name` is the nearest where its cosine is as large as is `needed`, else "": no concept of this vocabulary fits. An
+    image that goes with no name more than with any other (its latent is the mean of all) has none nearest, and NaN.
     """
     cosines = names.cosines(images.values[:, :, -1].astype(np.float64))
     order = np.argsort(-cosines, axis=1)[:, :2]
     best, second = np.take_along_axis(cosines, order, axis=1).T
-    known = np.isfinite(best)
+    known, needed = np.isfinite(best), names.needed(rules)
+    nearest = [names.names[i] if ok else "" for i, ok in zip(order[:, 0], known)]
     return pd.DataFrame(
         {
             "file": [p.concept for p in images.prompts],
             "labels": [", ".join(row) for row in labels],
-            "name": [names.names[i] if ok else "" for i, ok in zip(order[:, 0], known)],
+            "name": [name if fits else "" for name, fits in zip(nearest, best >= needed)],
+            "nearest": nearest,
             "cosine": best,
+            "needed": needed,
             "second": [names.names[i] if ok else "" for i, ok in zip(order[:, 1], known)],
             "margin": best - second,
         }

@@ -4,7 +4,8 @@ Images -> the model's autoencoder -> noise to the level of the picture reading, 
 forward with the empty prompt -> latents at the same probe, which are comparable with those of the run's prompts.
 
 (a) The difference between two sets of images is a direction: does it agree with the prompts' own? (b) Each image is
-named by the prompt whose pictures are most like it. (c) Pictures drawn anew of the run's prompts should be named right.
+named by the prompt whose pictures are most like it, or by none where chance comes as near. (c) Pictures drawn anew of
+the run's prompts should be named right.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import pandas as pd
 from PIL import Image
 
 from scalex import runs
+from scalex.analyses.naming import UNFIT
 from scalex.auditing import Audit, Job, latents_of, prepare, render_report
 from scalex.capture import Progress
 from scalex.disk import disk_errors, local_folder, write_atomic
@@ -74,8 +76,9 @@ class Conditioned:
             ends = numbers.interval(f["low"], f["high"], f["unit"])
             yield f"{what}: {numbers.estimate(f['estimate'], f['unit'])} ({ends}), {f['verdict']}. {f['reason']}"
         for row in views.records(self.tables["images"].head(most)):
-            near = f"{row['name']} (cosine {row['cosine']:.2f}, then {row['second']})"
-            yield f"{row['file']}: {near if row['name'] else 'no name'}"
+            near = f"{row['nearest']} (cosine {row['cosine']:.2f}, then {row['second']})"
+            unfit = f"{UNFIT}, the nearest is {near}; a name must reach about {row['needed']:.2f}"
+            yield f"{row['file']}: {near if row['name'] else unfit if row['nearest'] else UNFIT}"
         yield f"All {len(self.tables['images'])} images: {self.folder / 'images.json'}"
 
     def warnings(self, most: int) -> Iterator[str]:
@@ -159,8 +162,8 @@ def judge(
     found += _judging.found_again(images, own, names, target, rules, n)
     if drawn is not None:
         found += _judging.found_again(drawn, [p.concept for p in drawn.prompts], names, DRAWN, rules, n)
-    named = _judging.names_of(images, labels, names)
-    places = _judging.positions(images, labels, list(named["name"]), prompts, attributes)
+    named = _judging.names_of(images, labels, names, rules)
+    places = _judging.positions(images, labels, list(named["nearest"]), prompts, attributes)
     tables = {"images": named, "directions": table, "positions": places}
     return _judging.concluded(found, rules), tables
 

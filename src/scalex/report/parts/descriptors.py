@@ -13,6 +13,7 @@ from scalex.analyses.descriptors import NAME, PULL, WEAT
 from scalex.report import manifest as manifests
 from scalex.report import numbers, words
 from scalex.report.heatmap import Cell, Heat, drawn
+from scalex.report.parts._choices import counted
 from scalex.report.parts._panel import Listing, Panel, Tables
 from scalex.report.sections import Figure
 from scalex.report.theme import inline_svg
@@ -62,7 +63,10 @@ def panel(findings: pd.DataFrame, tables: Tables, manifest: Mapping[str, Any]) -
         heading=_heading(main, axes, short),
         paragraphs=tuple(filter(None, [*said, _of_groups(groups, axes), _parting(pulls, axes, short, held)])),
         figures=tuple(_figures(pulls, axes, short, held)),
-        listings=tuple(_listings(main, tables.get((held[0], "effects")), axes, short)),
+        listings=(
+            *_listings(main, tables.get((held[0], "effects")), axes, short),
+            *_sensitivity(tables.get((held[0], "sensitivity"))),
+        ),
         notes=(_measure(manifest, axes), _COLOURS),
     )
 
@@ -249,6 +253,13 @@ def _listings(
         heading = f"{words.capital(axis.label)}: both ends of the ranking"
         folded = heading if len(axes) > 4 else ""
         yield Listing("" if folded else heading, columns, lines, frozenset({1, 2, 3, 5}), folded)
+
+
+def _sensitivity(moved: pd.DataFrame | None) -> Iterator[Listing]:
+    """How far pulls move with choices that should not matter; nothing in runs that have no such table."""
+    if moved is not None and len(moved):
+        rows = moved.assign(value=moved["choice"], estimate=moved["change"], unit=f"{PULL} difference")
+        yield counted(rows, "What is varied, and by how much pulls move")
 
 
 def _extra(effects: pd.DataFrame | None, axis: _Axis) -> dict[str, Mapping[Any, Any]]:

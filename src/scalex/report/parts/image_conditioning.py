@@ -40,8 +40,9 @@ def panel(findings: pd.DataFrame, tables: Tables, manifest: Mapping[str, Any]) -
         listings=tuple(_listings(table, agreed)),
         notes=(
             "An image is encoded, noised a little and read once without any words, at the place where the pictures of "
-            "prompts were read. Its name is the prompt whose pictures are most like it; what no prompt of this run "
-            "stands for gets the nearest name all the same, so look at the cosine and at how far the second is.",
+            "prompts were read. Its name is the prompt whose pictures are most like it, where that is nearer than "
+            "random directions come to any. Among fewer than 12 prompts chance cannot be told, and each image gets the "
+            "nearest: look at the cosine and at how far the second is.",
         ),
     )
 
@@ -59,7 +60,12 @@ def _heading(agreed: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, A
 def _paragraphs(
     table: Mapping[str, pd.DataFrame], agreed: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]]
 ) -> list[str]:
-    said = [f"{numbers.plural(len(table['images']), 'image')} were read, and each was named by the nearest prompt."]
+    unfit = int((table["images"]["name"] == "").sum())
+    named = f"{len(table['images']) - unfit} of them were" if unfit else "each was"
+    rest = f"; for {numbers.plural(unfit, 'image')} no concept of this vocabulary fits" if unfit else ""
+    said = [
+        f"{numbers.plural(len(table['images']), 'image')} were read, and {named} named by the nearest prompt{rest}."
+    ]
     said += [_agreement(row) for row in agreed]
     for target in dict.fromkeys(row["target"] for row in found):
         own = [row for row in found if row["target"] == target]
@@ -123,7 +129,7 @@ def _gallery(shown: pd.DataFrame, width: int) -> alt.ChartType:
     columns = max(_FEWEST, width // _CELL)
     cell = width / columns
     rows = [
-        {"picture": row["picture"], "name": row["name"] or "no name", "labels": row["labels"], "tip": row["file"]}
+        {"picture": row["picture"], "name": row["name"] or "none fits", "labels": row["labels"], "tip": row["file"]}
         | {"x": (i % columns + 0.5) * cell, "y": (i // columns) * (_SIDE + 46) + _SIDE / 2}
         for i, row in enumerate(views.records(shown))
     ]
@@ -183,11 +189,11 @@ def _listings(table: Mapping[str, pd.DataFrame], agreed: Sequence[Mapping[str, A
         made.append(Listing("Direction of the images and of the words", names, sets, frozenset({3, 4, 5, 6})))
     images = views.records(table["images"].head(_ROWS))
     rows = tuple(_image_row(row) for row in images)
-    columns = ("File", "Labels", "Nearest", "Cosine", "Second", "Ahead by")
+    columns = ("File", "Labels", "Name", "Nearest", "Cosine", "Second", "Ahead by")
     folded = f"Every image and its name (the first {len(images)} of {len(table['images']):,})"
     if len(images) == len(table["images"]):
         folded = f"Every image and its name ({len(images)})"
-    return [*made, Listing("", columns, rows, frozenset({3, 5}), folded)]
+    return [*made, Listing("", columns, rows, frozenset({4, 6}), folded)]
 
 
 def _direction_row(row: Mapping[str, Any], more: Mapping[str, Any]) -> tuple[str, ...]:
@@ -198,4 +204,5 @@ def _direction_row(row: Mapping[str, Any], more: Mapping[str, Any]) -> tuple[str
 
 def _image_row(row: Mapping[str, Any]) -> tuple[str, ...]:
     cosine, ahead = (numbers.two_decimals(row[column]) for column in ("cosine", "margin"))
-    return (row["file"], row["labels"], row["name"], cosine, row["second"], ahead)
+    nearest = row.get("nearest", row["name"])  # tables of earlier versions have no other
+    return (row["file"], row["labels"], row["name"] or "none fits", nearest, cosine, row["second"], ahead)

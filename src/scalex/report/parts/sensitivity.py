@@ -1,4 +1,4 @@
-"""How far leans move with templates, wordings, seeds and steps: a small table, and what hangs on a choice."""
+"""How far findings move with templates, wordings, seeds, steps and reference: a small table, a verdict per finding."""
 
 from __future__ import annotations
 
@@ -8,90 +8,118 @@ from typing import Any
 import pandas as pd
 
 from scalex.report import numbers, views, words
+from scalex.report.parts._choices import WITHOUT, counted, plural
 from scalex.report.parts._panel import Listing, Panel, Tables
 
 __all__ = ["NAME", "ORDER", "panel"]
 
 NAME = "sensitivity"
 ORDER = 80
-_CHOICES = {
-    "template": "another template around the concept",
-    "wording": "another wording of the values",
-    "seeds": "the other half of the seeds",
-    "step": "another denoising step",
-}
-_MOST = 30  # rows listed
+_MOST = 30  # rows listed of those that depend on a choice
+_FEW = 8  # of them that are shown unfolded
+_ALL = 300  # findings whose verdicts are listed
+_FINDING = ["target", "attribute", "unit"]
 
 
 def panel(findings: pd.DataFrame, tables: Tables, manifest: Mapping[str, Any]) -> Panel | None:
-    """A count of verdicts for every choice, and the leans that depend on one, the furthest first."""
+    """A count of verdicts for every choice, the findings that depend on one, and the verdict of each finding."""
     reading = "picture" if "picture" in set(findings["reading"]) else "text"
-    rows = findings[(findings["reading"] == reading) & (findings["verdict"] != "not expressed")]
-    if rows.empty:
+    rows = findings[findings["reading"] == reading]
+    if rows["verdict"].isin(WITHOUT).all():
         return None
-    depends = rows[rows["verdict"].str.startswith("depends")]
+    verdicts = _verdicts(rows)
     return Panel(
         title="Sensitivity",
-        heading=_heading(rows, depends),
+        heading=_heading(verdicts, rows),
         paragraphs=(
-            "A lean should not hang on how the question is put. Here each choice is varied alone, and the lean is "
-            "estimated anew; the numbers say by how much it moves between one setting and the others. "
-            "A lean is robust where no setting can move it beyond the balanced margin; undecided means that chance "
-            "still reaches that far with these seeds.",
+            _divided(verdicts),
+            "A finding should not hang on how the question is put. Here each choice is varied alone, and the finding "
+            "is estimated anew; the changes are those between one setting and the others. A finding "
+            "is robust where no setting can move it beyond the balanced margin; undecided means that chance "
+            "still reaches that far with these seeds. The two halves of the seeds show how far chance reaches, and "
+            "have no part in the verdict. The reference of a lean is the direction that it is measured along: the "
+            "concept’s own, or the one that the other concepts share.",
         ),
-        listings=tuple(_listings(rows, depends)),
+        listings=tuple(
+            filter(None, (counted(rows, "What is varied, and by how much findings move"), _furthest(rows), _each(rows)))
+        ),
     )
 
 
-def _heading(rows: pd.DataFrame, depends: pd.DataFrame) -> str:
-    if depends.empty:
-        return "No lean is shown to hang on template, wording or step"
-    named = words.joined([str(t) for t in depends["target"].unique()[:3]])
-    number = depends.groupby(["target", "attribute"]).ngroups
-    total = rows.groupby(["target", "attribute"]).ngroups
-    rest = f", {named} among them" if number > 3 else f": {named}"
-    verb, they = ("depends", "it is") if number == 1 else ("depend", "they are")
-    return f"{number} of {total} leans {verb} on how {they} asked for{rest}"
+def _verdicts(rows: pd.DataFrame) -> pd.Series:
+    """By finding: what it depends on, "robust", "undecided", or empty where nothing but seeds was varied."""
+    some = rows[~rows["verdict"].isin(WITHOUT)]
+    return some.groupby(_FINDING, sort=False)[["value", "verdict"]].apply(_verdict)
 
 
-def _listings(rows: pd.DataFrame, depends: pd.DataFrame) -> list[Listing]:
-    counted = Listing(
-        "What is varied, and how many leans it moves",
-        ("Choice", "Attribute", "Leans", "Robust", "Depend on it", "Undecided", "Median change", "Largest"),
-        tuple(_counts(rows)),
-        frozenset(range(2, 8)),
-    )
+def _verdict(rows: pd.DataFrame) -> str:
+    asked = rows[rows["value"] != "seeds"]
+    depends = asked.loc[asked["verdict"].str.startswith("depends"), "value"]
+    if len(depends):
+        return f"depends on the {words.joined([str(choice) for choice in depends])}"
+    if asked.empty:
+        return ""
+    return "robust" if (asked["verdict"] == "robust").all() else "undecided"
+
+
+def _heading(verdicts: pd.Series, rows: pd.DataFrame) -> str:
+    depends = verdicts[verdicts.str.startswith("depends")]
     if depends.empty:
-        return [counted]
-    furthest = depends.reindex(depends["estimate"].abs().sort_values(ascending=False).index)[:_MOST]
+        varied = [str(choice) for choice in rows["value"].unique() if choice != "seeds"]
+        return f"No finding is shown to hang on {' or '.join(varied)}" if varied else "How far chance still reaches"
+    targets = _by_change(rows)["target"].unique()
+    named = words.joined([str(t) for t in targets[:3]])
+    rest = f", {named} among them" if len(targets) > 3 else f": {named}"
+    verb, they = ("depends", "it is") if len(depends) == 1 else ("depend", "they are")
+    return f"{len(depends)} of {len(verdicts)} findings {verb} on how {they} asked for{rest}"
+
+
+def _by_change(rows: pd.DataFrame) -> pd.DataFrame:
+    """What depends on a choice, the furthest first."""
+    depends = rows[rows["verdict"].str.startswith("depends")]
+    return depends.reindex(depends["estimate"].abs().sort_values(ascending=False, kind="stable").index)
+
+
+def _divided(verdicts: pd.Series) -> str:
+    """How the findings of each kind divide."""
+    said = []
+    for unit, own in verdicts.groupby(level="unit", sort=False):
+        robust, depends, undecided = (
+            int(own.str.startswith(start).sum()) for start in ("robust", "depends", "undecided")
+        )
+        said.append(
+            f"Of {plural(str(unit), len(own))}, {robust} {'is' if robust == 1 else 'are'} robust whatever is chosen, "
+            f"{depends} {'depends' if depends == 1 else 'depend'} on a choice and {undecided} "
+            f"{'is' if undecided == 1 else 'are'} undecided."
+        )
+    return " ".join(said)
+
+
+def _furthest(rows: pd.DataFrame) -> Listing | None:
+    """A table of them; none where there is nothing to list."""
     told = tuple(
         (
             row["target"],
-            row["attribute"],
+            f"{row['unit'].removesuffix(' difference')}, {row['attribute']}",
             row["value"],
             numbers.estimate(row["estimate"], row["unit"]),
             numbers.interval(row["low"], row["high"], row["unit"]),
-            row["reason"].rpartition("differs: ")[2],
+            row["reason"].rpartition("differs: ")[2].rpartition(" (")[0],
         )
-        for row in views.records(furthest)
+        for row in views.records(_by_change(rows)[:_MOST])
     )
-    columns = ("Concept", "Attribute", "Choice", "Change of lean", "Interval", "Setting that differs most")
-    folded = f"The {len(told)} leans that depend most on a choice" if len(told) > 8 else ""
-    return [counted, Listing("Leans that depend on a choice", columns, told, frozenset({3}), folded)]
+    columns = ("Concept", "Finding", "Depends on", "Change", "Interval", "Setting that differs most")
+    folded = f"The {len(told)} findings that depend most on a choice" if len(told) > _FEW else ""
+    return Listing("Findings that depend on a choice", columns, told, frozenset({3}), folded) if told else None
 
 
-def _counts(rows: pd.DataFrame) -> list[tuple[str, ...]]:
-    held = []
-    for (choice, attribute), some in rows.groupby(["value", "attribute"], sort=False):
-        apart, verdict = some["estimate"].abs(), some["verdict"]
-        counts = (len(some), (verdict == "robust").sum(), verdict.str.startswith("depends").sum())
-        held.append(
-            (
-                _CHOICES.get(str(choice), str(choice)),
-                str(attribute),
-                *(numbers.count(int(n)) for n in counts),
-                numbers.count(int((verdict == "undecided").sum())),
-                *(f"{x:.2f}" for x in (apart.median(), apart.max())),
-            )
-        )
-    return held
+def _each(rows: pd.DataFrame) -> Listing:
+    """The verdict of every finding under every choice."""
+    wide = rows.pivot_table(index=_FINDING, columns="value", values="verdict", aggfunc="first", sort=False).fillna("–")
+    choices = [str(choice) for choice in wide.columns]
+    told = tuple(
+        (target, f"{unit.removesuffix(' difference')}, {attribute}", *(str(v).partition(" on ")[0] for v in verdicts))
+        for (target, attribute, unit), verdicts in zip(wide.index[:_ALL], wide.to_numpy())
+    )
+    some = f"The first {_ALL} of {len(wide)}" if len(wide) > _ALL else f"All {len(wide)}"
+    return Listing("", ("Concept", "Finding", *choices), told, folded=f"{some} findings and their verdicts")
