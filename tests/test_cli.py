@@ -69,7 +69,7 @@ def audited(scalex: Run) -> dict[str, object]:
 
 def test_every_command_has_help_with_a_sentence(scalex: Run) -> None:
     top = scalex("--help").stdout
-    for command in ("audit", "capture", "analyze", "report", "organism", "store", "doctor"):
+    for command in ("audit", "capture", "probe-sweep", "analyze", "report", "organism", "store", "doctor"):
         assert re.search(rf"^  {command} +\w+", top, re.MULTILINE), command
         assert scalex(command, "--help").returncode == 0
 
@@ -94,6 +94,25 @@ def test_a_run_is_analysed_and_reported_again_without_the_model(audited: dict[st
     assert json.loads(scalex("analyze", "run", "--json").stdout) == audited["findings"]
     assert scalex("report", "run").stdout.strip() == "run/report.html"
     assert json.loads(scalex("report", "run", "--json").stdout) == {"report": "run/report.html"}
+
+
+def test_workers_capture_the_same(audited: dict[str, object], scalex: Run) -> None:
+    done = scalex("audit", "--spec", "spec.yaml", "--out", "crew", "--workers", "2", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "Processor" not in done.stderr, "the libraries' own messages stay out"
+    verdicts = [[f["verdict"] for f in found["findings"]] for found in (json.loads(done.stdout), audited)]
+    assert verdicts[0] == verdicts[1]
+
+
+def test_a_sweep_names_the_probe_and_an_audit_reads_there(scalex: Run) -> None:
+    done = scalex("probe-sweep", "--spec", "spec.yaml", "--concepts", "1", "--json")
+    found = json.loads(done.stdout)
+    assert {row["reading"] for row in found["best"]} == {"text", "picture"}
+    assert len(found["table"]) == 2 * 4 * 5  # readings, steps, blocks
+    shown = scalex("probe-sweep", "--spec", "spec.yaml", "--concepts", "1")
+    assert re.search(r"^text reading: \S+ tells variants apart best, AUC 1\.000", shown.stdout, re.MULTILINE)
+    dry = scalex("audit", "--spec", "spec.yaml", "--probe", "up_blocks.0", "--dry-run", "--json")
+    assert dry.returncode == 0, dry.stderr
 
 
 def test_a_dry_run_says_what_it_would_take_and_writes_nothing(scalex: Run) -> None:
@@ -155,6 +174,8 @@ def test_words_that_the_model_does_not_know_are_said(scalex: Run) -> None:
         (["audit", "--spec", "typo.yaml"], r"typo\.yaml: .*`seed`.*`?seeds"),
         (["audit", "--spec", "vocab.yaml"], r"profesions.*professions"),
         (["audit", "--spec", "spec.yaml", "--device", "cuda:99"], r"cuda"),
+        (["audit", "--spec", "spec.yaml", "--probe", "midblock"], r"has no probe 'midblock'.*mid_block"),
+        (["audit", "--spec", "spec.yaml", "--workers", "0", "--out", "none"], r"0 workers.*--workers"),
         (["audit", "--spec", "spec.yaml", "--dtype", "fp8"], r"precision"),
         (["audit", "--spec", "spec.yaml", "--out", "/proc/no"], r"cannot write to /proc/no.*Choose another folder"),
         (["audit", "notamodel"], r"no diffusion model"),

@@ -25,7 +25,7 @@ from jaxtyping import Float32, UInt8
 from scalex import analyses, runs, sequential
 from scalex.capture import CaptureStats, Plan, Progress, capture, generate
 from scalex.disk import disk_errors
-from scalex.engine import Filled, missing
+from scalex.engine import Filled, engine, missing
 from scalex.errors import ScalexError, resumable
 from scalex.models import Model, load_model
 from scalex.organisms import EMBEDDED, EMBEDDED_SPEC, EMBEDDED_UNET
@@ -132,6 +132,7 @@ def audit(
     out: str | Path = "runs/audit",
     store: str | Path | None = None,
     device: str | None = None,
+    workers: int | None = None,
     progress: Progress | None = None,
     drawing: Progress | None = None,
     **overrides: Any,
@@ -142,7 +143,8 @@ def audit(
         model: folder or hub id in diffusers' form; None is what the spec names, or else the embedded organism.
         spec: a path, a mapping or an `AuditSpec`; None is the default one.
         out: folder of the run. store: of the latents; by default `store` in the run's folder.
-        device: "cpu", "cuda", ...; None is the best there is.
+        device: "cpu", "cuda", ...; None is the best there is. workers: processes that capture side by side, in turn on
+            the devices of that kind, or on shares of the CPU's cores; None captures in this process.
         progress: called with samples done and to do. drawing: with pictures done and to do.
         overrides: keys of the spec that replace its own (`seeds=64`).
 
@@ -151,7 +153,7 @@ def audit(
     """
     began = time.perf_counter()
     job = prepare(model, spec, device=device, **overrides)
-    folder, manifest = capture_run(job, out, store, progress)
+    folder, manifest = capture_run(job, out, store, progress, workers)
     manifest = draw_pictures(job, folder, manifest, drawing)
     with resumable("all samples were captured and are kept"):
         runs.save_manifest(folder, manifest | {"seconds": round(time.perf_counter() - began, 1)})
@@ -250,7 +252,11 @@ def _flops(job: Job, samples: int, texts: int) -> int:
 
 
 def capture_run(
-    job: Job, out: str | Path, store: str | Path | None = None, progress: Progress | None = None
+    job: Job,
+    out: str | Path,
+    store: str | Path | None = None,
+    progress: Progress | None = None,
+    workers: int | None = None,
 ) -> tuple[Path, dict[str, Any]]:
     """Captures what the store lacks of the job, and leaves a run that can be analysed. Returns its folder and manifest.
 
@@ -261,7 +267,10 @@ def capture_run(
     folder = runs.make_folder(out)
     place = runs.store_of(folder, store)
     names, opened = _analyses_of(job.spec), Store.open(place)
-    filled, looks = sequential.capture_looks(job.spec, names, opened, job.model, job.prompts, job.plan, progress)
+    with engine(workers) as fill:
+        filled, looks = sequential.capture_looks(
+            job.spec, names, opened, job.model, job.prompts, job.plan, progress, fill
+        )
     if analyses.embeds(names):
         runs.save_embeddings(folder, _embeddings(job), prompts_hash(job.prompts))
     manifest = _manifest(job, filled) | {"store": runs.store_address(folder, place)}

@@ -51,6 +51,12 @@ SchedulerOpt = Annotated[
     str | None, typer.Option("--scheduler", help="A diffusers scheduler class in place of the model's.")
 ]
 LoraOpt = Annotated[str | None, typer.Option("--lora", help="LoRA weights to fuse into the model.")]
+ProbeOpt = Annotated[
+    str | None, typer.Option("--probe", help="The block to read, of those that `scalex probe-sweep` lists.")
+]
+WorkersOpt = Annotated[
+    int | None, typer.Option("--workers", help="Processes that capture side by side: one a GPU, or one a core.")
+]
 DeviceOpt = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, ...")]
 DtypeOpt = Annotated[str | None, typer.Option("--dtype", help="Of numbers: fp32, bf16 or fp16.")]
 PrecisionOpt = Annotated[
@@ -92,7 +98,9 @@ def audit(
     unet: UnetOpt = None,
     lora: LoraOpt = None,
     scheduler: SchedulerOpt = None,
+    probe: ProbeOpt = None,
     device: DeviceOpt = None,
+    workers: WorkersOpt = None,
     dtype: DtypeOpt = None,
     precision: PrecisionOpt = None,
     budget: BudgetOpt = None,
@@ -131,7 +139,9 @@ def discover_associations(
     unet: UnetOpt = None,
     lora: LoraOpt = None,
     scheduler: SchedulerOpt = None,
+    probe: ProbeOpt = None,
     device: DeviceOpt = None,
+    workers: WorkersOpt = None,
     dtype: DtypeOpt = None,
     dry_run: DryOpt = False,
     json_: JsonOpt = False,
@@ -165,7 +175,9 @@ def capture(
     unet: UnetOpt = None,
     lora: LoraOpt = None,
     scheduler: SchedulerOpt = None,
+    probe: ProbeOpt = None,
     device: DeviceOpt = None,
+    workers: WorkersOpt = None,
     dtype: DtypeOpt = None,
     precision: PrecisionOpt = None,
     budget: BudgetOpt = None,
@@ -185,12 +197,44 @@ def capture(
         _say_outlook(job, auditing.outlook(job, out, store), json_)
         return
     with _progress("capture", "draw") as (captured, drawn):
-        folder, manifest = auditing.capture_run(job, out, store, captured)
+        folder, manifest = auditing.capture_run(job, out, store, captured, workers)
         if pictures:
             manifest = auditing.draw_pictures(job, folder, manifest, drawn)
     _say_notes(manifest["notes"])
     told = {"asked": "n_samples", "captured": "n_captured", "recipes": "recipes"}
     _print({"run": str(folder)} | {name: manifest[key] for name, key in told.items()}, json_)
+
+
+@app.command("probe-sweep")
+def probe_sweep(
+    model: ModelArg = None,
+    spec: SpecOpt = None,
+    concepts: Annotated[int, typer.Option("--concepts", help="How many of the spec's concepts to ask about.")] = 8,
+    seeds: SeedsOpt = None,
+    steps: StepsOpt = None,
+    unet: UnetOpt = None,
+    lora: LoraOpt = None,
+    scheduler: SchedulerOpt = None,
+    device: DeviceOpt = None,
+    dtype: DtypeOpt = None,
+    json_: JsonOpt = False,
+) -> None:
+    """Say which block of a model tells the variants of an attribute apart best, and so where to read it."""
+    from scalex import auditing, sweep
+
+    job = auditing.prepare(model, spec, device=device, **_keys(locals()))
+    with _progress("sweep") as (done,):
+        found = sweep.probe_sweep(job, concepts=concepts, progress=done)
+    if json_:
+        _print_json({"best": _records(found.best()), "table": _records(found.table)})
+        return
+    kept = found.table[found.table.kept]
+    columns = ["reading", "step", "attribute", "probe", "auc", "least", "effect"]
+    rows = [tuple(f"{x:.3f}" if isinstance(x, float) else str(x) for x in row) for row in kept[columns].to_numpy()]
+    _print_table([("reading", "step", "attribute", "probe", "AUC", "worst", "effect"), *rows])
+    for row in found.best().itertuples(index=False):
+        used = " (as it is)" if row.probe == job.model.probe else f": --probe {row.probe}"
+        typer.echo(f"{row.reading} reading: {row.probe} tells variants apart best, AUC {row.auc:.3f}{used}")
 
 
 @app.command()
@@ -229,7 +273,9 @@ def compare(
     unet: UnetOpt = None,
     lora: Annotated[str | None, typer.Option("--lora", help="LoRA weights to fuse into the second model.")] = None,
     scheduler: SchedulerOpt = None,
+    probe: ProbeOpt = None,
     device: DeviceOpt = None,
+    workers: WorkersOpt = None,
     dtype: DtypeOpt = None,
     json_: JsonOpt = False,
 ) -> None:
@@ -536,15 +582,14 @@ def _audited(given: dict[str, Any], keys: dict[str, Any]) -> Audit | None:
     """The audit that a command's options and keys of the spec ask for; None where all was said already."""
     from scalex import auditing
 
-    model, spec, out, store, device = (given[name] for name in ("model", "spec", "out", "store", "device"))
+    model, spec, device, place = given["model"], given["spec"], given["device"], (given["out"], given["store"])
     if given["dry_run"]:
         job = auditing.prepare(model, spec, device=device, **keys)
-        _say_outlook(job, auditing.outlook(job, out, store), given["json_"])
+        _say_outlook(job, auditing.outlook(job, *place), given["json_"])
         return None
     with _progress("capture", "draw") as (captured, drawn):
-        done = auditing.audit(
-            model, spec, out=out, store=store, device=device, progress=captured, drawing=drawn, **keys
-        )
+        how = {"device": device, "workers": given["workers"], "progress": captured, "drawing": drawn}
+        done = auditing.audit(model, spec, out=place[0], store=place[1], **how, **keys)
     _say_notes(done.manifest["notes"])
     if given["json_"]:
         _print_json({"run": str(done.folder), "report": str(done.report), "findings": _records(done.findings)})
@@ -569,11 +614,13 @@ def _source(text: str, *, alone: bool) -> list[str] | dict[str, str]:
 
 def _keys(given: dict[str, Any]) -> dict[str, Any]:
     """The options that replace keys of the spec."""
-    names = ("seeds", "first_seed", "steps", "unet", "lora", "scheduler")
+    names = ("seeds", "first_seed", "steps", "unet", "lora", "scheduler", "probe")
     renamed = {"precision": given["dtype"], "width": given.get("precision"), "budget": given.get("budget")}
     chosen = given.get("analysis")
     return (
-        {name: given[name] for name in names} | renamed | {"analyses": "all" if chosen and "all" in chosen else chosen}
+        {name: given.get(name) for name in names}
+        | renamed
+        | {"analyses": "all" if chosen and "all" in chosen else chosen}
     )
 
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from scalex import analyses, stats
 from scalex.capture import Plan, Progress
-from scalex.engine import Filled, fill
+from scalex.engine import Fill, Filled, fill
 from scalex.errors import resumable
 from scalex.models import Model
 from scalex.prompts import AuditSpec
@@ -191,6 +191,7 @@ def capture_looks(
     prompts: Sequence[Prompt],
     plan: Plan,
     progress: Progress | None = None,
+    fill: Fill = fill,
 ) -> tuple[Filled, tuple[Look, ...]]:
     """Captures what the store lacks: all prompts at the first seeds, then open concepts at more, look by look.
 

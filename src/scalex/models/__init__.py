@@ -35,7 +35,8 @@ __all__ = [
 def families() -> dict[str, Family]:
     """Every family by name: the modules of this folder first, then what others registered as `scalex.families`."""
     names = [m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_") and m.name != "base"]
-    found: list[Family] = [importlib.import_module(f"{__name__}.{name}") for name in names]
+    with quiet():  # transformers advises of packages that no audit needs
+        found: list[Family] = [importlib.import_module(f"{__name__}.{name}") for name in names]
     found += [point.load() for point in entry_points(group="scalex.families")]
     return {family.NAME: family for family in reversed(found)}
 
