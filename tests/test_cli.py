@@ -280,6 +280,7 @@ def test_a_warning_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        monkeypatch.setattr(cli, "app", lambda: warnings.warn("3 samples were damaged", stacklevel=1))
-        cli.main()
+        monkeypatch.setattr(cli, "app", lambda **_: warnings.warn("3 samples were damaged", stacklevel=1))
+        with pytest.raises(SystemExit, match="0"):
+            cli.main()
     assert capsys.readouterr().err == "scalex: warning: 3 samples were damaged\n"
