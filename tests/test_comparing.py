@@ -24,7 +24,7 @@ from scalex.cli import app
 from scalex.comparing import compare
 from scalex.differences import Pairing, compare_latents
 from scalex.errors import ScalexError
-from scalex.records import Finding, Latents, Rules
+from scalex.records import READINGS, Finding, Latents, Reading, Rules
 from scalex.report.comparison import headline, render_comparison
 
 RULES = Rules(resamples=500, permutations=1999)
@@ -153,6 +153,69 @@ def test_many_values_have_a_row_each() -> None:
             assert said["young"] == "moved away from young"
             assert said["old"] == "moved towards old"
             assert not said["grown"].startswith("moved")
+
+
+def _small(women: Mapping[str, float], seed: int, first: int = 0, n_seeds: int = 12) -> dict[Reading, Latents]:
+    made = _model(women, seed, first=first, n_seeds=n_seeds)
+    return {r: replace(made, reading=r) for r in READINGS}
+
+
+def test_the_families_are_leans_and_shares_of_each_reading() -> None:
+    rules = Rules(resamples=100, permutations=199)
+    found, sides = compare_latents(_small(EVEN, 0), _small(EVEN | {"pilot": 1.0}, 1, 100, 10), GENDER, rules)
+    assert {(f.reading, f.unit) for f in found} == {
+        ("text", "lean difference"),
+        ("picture", "lean difference"),
+        ("picture", "share difference"),
+    }
+    for family in {(f.reading, f.unit) for f in found}:
+        own = [f for f in found if (f.reading, f.unit) == family]
+        q = scipy_stats.false_discovery_control([f.p for f in own])
+        np.testing.assert_allclose([f.q for f in own], q)
+        assert all(f.q <= 0.05 for f in own if f.verdict.startswith("moved")), "moved is said of q"
+    for f, side in zip(found, sides.to_dict("records")):
+        assert f.n_seeds == 10
+        assert "12 seeds against 10 others, unpaired" in f.reason
+        assert f.estimate == pytest.approx(side["second"] - side["first"], abs=1e-9)
+        assert f.low < f.estimate < f.high
+        assert f.value == "woman"
+        assert side["margin"] == 0.1
+        if f.verdict.startswith("moved"):
+            assert f.verdict == f"moved towards {'woman' if f.estimate > 0 else 'man'}"
+    paired, _ = compare_latents(_small(EVEN, 0), _small(EVEN, 1), GENDER, rules)
+    assert not any("unpaired" in f.reason for f in paired)
+
+
+def test_a_small_q_is_what_moved_is_said_of() -> None:
+    """A p below 0.05 is not enough where the q is not."""
+    row = Finding(
+        "compare", "picture", "a", "gender", "woman", 0.3, "lean difference", 0.05, 0.55, 0.03, 0.06, 1.0, "", "", 9, 1
+    )
+    pairing = _pairing_of(9, 9, 1)
+    assert d._concluded(row, ("man", "woman"), pairing).verdict == "undecided"
+    assert d._concluded(replace(row, q=0.05), ("man", "woman"), pairing).verdict == "moved towards woman"
+    lower = replace(row, estimate=-0.3, low=-0.55, high=-0.05, q=0.01)
+    assert d._concluded(lower, ("man", "woman"), pairing).verdict == "moved towards man"
+    assert d._concluded(lower, ("a", "b", "woman"), pairing).verdict == "moved away from woman"
+    small = replace(row, estimate=0.0, low=-0.09, high=0.09, q=1.0)
+    assert d._concluded(small, ("man", "woman"), pairing).verdict == "did not move"
+    assert d._concluded(small, ("a", "b", "woman"), pairing).verdict == "undecided", "of three, 0.067 is the margin"
+
+
+def test_the_interval_of_two_joined_shares() -> None:
+    """Zou and Donner's: each end joins the ends that face it, less what both share."""
+    before, after = (0.2, 0.3, 0.5), (0.5, 0.6, 0.65)
+    low, high = d.joined(before, after, 0.0)
+    assert (low, high) == pytest.approx((0.3 - math.hypot(0.1, 0.2), 0.3 + math.hypot(0.05, 0.1)))
+    low, high = d.joined(before, after, 0.5)
+    assert (low, high) == pytest.approx((0.3 - math.sqrt(0.01 + 0.04 - 0.02), 0.3 + math.sqrt(0.0025 + 0.01 - 0.005)))
+
+
+def test_the_correlation_of_shares_is_corrected_for_few_samples() -> None:
+    calls = np.array([[0.0, 1, 0, 1, 1, 0, 0, 1]])
+    assert d._correlation(calls, calls) == pytest.approx(1 - 1 / (2 * 8 * 0.25))
+    assert d._correlation(calls, 1 - calls) == pytest.approx(-1), "only what would narrow the interval is"
+    assert d._correlation(calls, 0 * calls) == 0
 
 
 def test_welchs_interval_and_permutations_agree_with_scipy() -> None:
