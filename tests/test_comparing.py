@@ -135,8 +135,28 @@ def test_what_a_model_does_not_express_has_no_number(apart: tuple[float, float],
     for f in found:
         assert all(map(math.isnan, (f.estimate, f.low, f.high, f.p, f.q))), f
         assert "with AUC" in f.reason
+        assert f.separability < 0.8, "that of the model that expresses it less"
     for column, distance in zip(("first", "second"), apart):
         assert sides.loc[leans, column].isna().all() == (distance == 0)
+
+
+def test_a_value_that_one_model_does_not_express_has_no_number_though_others_have() -> None:
+    """In B the old are drawn as the grown: only the young can be told from all others."""
+    ages = {"pilot": {"age": {"young": 0.4, "grown": 0.3, "old": 0.3}}}
+    before, after = (planted(ages, np.random.default_rng(i), n_seeds=16) for i in range(2))
+    rows = {v: [i for i, p in enumerate(after.prompts) if p.value == v] for v in ("grown", "old")}
+    values = after.values.copy()
+    values[rows["old"]] = values[rows["grown"]][:, ::-1]  # of other seeds
+    attributes = {"age": ("young", "grown", "old")}
+    found, _ = compare_latents(
+        {"text": replace(before, reading="text")},
+        {"text": replace(after, reading="text", values=values)},
+        attributes,
+        RULES,
+    )
+    said = {f.value: f.verdict for f in found}
+    assert said["grown"] == said["old"] == "not expressed in B"
+    assert not math.isnan(next(f.estimate for f in found if f.value == "young"))
 
 
 def test_many_values_have_a_row_each() -> None:
@@ -156,8 +176,8 @@ def test_many_values_have_a_row_each() -> None:
 
 
 def _small(women: Mapping[str, float], seed: int, first: int = 0, n_seeds: int = 12) -> dict[Reading, Latents]:
-    made = _model(women, seed, first=first, n_seeds=n_seeds)
-    return {r: replace(made, reading=r) for r in READINGS}
+    made = (_model(women, seed + 50 * i, first=first, n_seeds=n_seeds) for i in range(len(READINGS)))
+    return {r: replace(x, reading=r) for r, x in zip(READINGS, made)}
 
 
 def test_the_families_are_leans_and_shares_of_each_reading() -> None:
@@ -209,6 +229,19 @@ def test_the_interval_of_two_joined_shares() -> None:
     assert (low, high) == pytest.approx((0.3 - math.hypot(0.1, 0.2), 0.3 + math.hypot(0.05, 0.1)))
     low, high = d.joined(before, after, 0.5)
     assert (low, high) == pytest.approx((0.3 - math.sqrt(0.01 + 0.04 - 0.02), 0.3 + math.sqrt(0.0025 + 0.01 - 0.005)))
+
+
+def test_shares_of_the_same_seeds_are_joined_with_their_correlation() -> None:
+    """Both models call every sample alike: their shares go together, though not wholly."""
+    before = _model(EVEN, 5, n_seeds=16)
+    noise = np.random.default_rng(6).normal(scale=0.01, size=before.values.shape).astype(np.float32)
+    after = replace(before, values=before.values + noise)
+    wide, narrow = (
+        np.array([f.high - f.low for f in _compared(before, other) if f.unit == "share difference"])
+        for other in (replace(after, seeds=tuple(range(900, 916))), after)
+    )
+    assert (narrow < 0.7 * wide).all()
+    assert (narrow > 0.05).all()
 
 
 def test_the_correlation_of_shares_is_corrected_for_few_samples() -> None:
