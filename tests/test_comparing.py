@@ -263,6 +263,34 @@ def test_welchs_interval_and_permutations_agree_with_scipy() -> None:
     assert ours.p == pytest.approx(theirs.pvalue, abs=0.03), "they are different tests of the same"
 
 
+def test_permutations_hold_where_spreads_and_numbers_differ() -> None:
+    """A few seeds that scatter widely against many that do not: the plain difference would be called far too often."""
+    rng = np.random.default_rng(2)
+    ours, theirs = [], []
+    for _ in range(40):
+        a, b = rng.normal(0, 4, size=(1, 8)), rng.normal(0, 0.5, size=(1, 40))
+        ours.append(d._independent_p(a, b, _pairing_of(8, 40, 1)))
+        theirs.append(scipy_stats.ttest_ind(a[0], b[0], equal_var=False).pvalue)
+    assert np.mean(np.array(ours) <= 0.1) <= 0.25, "of 40 at 0.1; P(more than 10) is 0.001"
+    assert np.abs(np.array(ours) - theirs).mean() < 0.1
+
+
+def test_the_same_numbers_by_other_seeds_have_an_interval() -> None:
+    same = _model(EVEN, 3, n_seeds=12)
+    for f in _compared(same, replace(same, seeds=tuple(range(100, 112)))):
+        assert f.low < 0 < f.high
+        assert f.p > 0.9
+
+
+def test_seeds_that_are_all_the_same_in_one_model_leave_it_undecided() -> None:
+    made = _model(EVEN, 3, n_seeds=12)
+    still = replace(made, values=np.repeat(made.values[:, :1], 12, axis=1))
+    for pair in ((made, still), (still, made)):
+        for f in _compared(*pair):
+            assert (f.verdict, f.reason) == ("undecided", "the latents do not vary between seeds")
+            assert math.isnan(f.estimate)
+
+
 def test_permutations_of_two_constants() -> None:
     pairing = _pairing_of(6, 6, 1)
     zeros, ones = np.zeros((1, 6)), np.ones((1, 6))
