@@ -24,7 +24,7 @@ from scalex.cli import app
 from scalex.comparing import compare
 from scalex.differences import Pairing, compare_latents
 from scalex.errors import ScalexError
-from scalex.records import Finding, Latents, Rules
+from scalex.records import READINGS, Finding, Latents, Reading, Rules
 from scalex.report.comparison import headline, render_comparison
 
 RULES = Rules(resamples=500, permutations=1999)
@@ -135,8 +135,28 @@ def test_what_a_model_does_not_express_has_no_number(apart: tuple[float, float],
     for f in found:
         assert all(map(math.isnan, (f.estimate, f.low, f.high, f.p, f.q))), f
         assert "with AUC" in f.reason
+        assert f.separability < 0.8, "that of the model that expresses it less"
     for column, distance in zip(("first", "second"), apart):
         assert sides.loc[leans, column].isna().all() == (distance == 0)
+
+
+def test_a_value_that_one_model_does_not_express_has_no_number_though_others_have() -> None:
+    """In B the old are drawn as the grown: only the young can be told from all others."""
+    ages = {"pilot": {"age": {"young": 0.4, "grown": 0.3, "old": 0.3}}}
+    before, after = (planted(ages, np.random.default_rng(i), n_seeds=16) for i in range(2))
+    rows = {v: [i for i, p in enumerate(after.prompts) if p.value == v] for v in ("grown", "old")}
+    values = after.values.copy()
+    values[rows["old"]] = values[rows["grown"]][:, ::-1]  # of other seeds
+    attributes = {"age": ("young", "grown", "old")}
+    found, _ = compare_latents(
+        {"text": replace(before, reading="text")},
+        {"text": replace(after, reading="text", values=values)},
+        attributes,
+        RULES,
+    )
+    said = {f.value: f.verdict for f in found}
+    assert said["grown"] == said["old"] == "not expressed in B"
+    assert not math.isnan(next(f.estimate for f in found if f.value == "young"))
 
 
 def test_many_values_have_a_row_each() -> None:
@@ -155,6 +175,82 @@ def test_many_values_have_a_row_each() -> None:
             assert not said["grown"].startswith("moved")
 
 
+def _small(women: Mapping[str, float], seed: int, first: int = 0, n_seeds: int = 12) -> dict[Reading, Latents]:
+    made = (_model(women, seed + 50 * i, first=first, n_seeds=n_seeds) for i in range(len(READINGS)))
+    return {r: replace(x, reading=r) for r, x in zip(READINGS, made)}
+
+
+def test_the_families_are_leans_and_shares_of_each_reading() -> None:
+    rules = Rules(resamples=100, permutations=199)
+    found, sides = compare_latents(_small(EVEN, 0), _small(EVEN | {"pilot": 1.0}, 1, 100, 10), GENDER, rules)
+    assert {(f.reading, f.unit) for f in found} == {
+        ("text", "lean difference"),
+        ("picture", "lean difference"),
+        ("picture", "share difference"),
+    }
+    for family in {(f.reading, f.unit) for f in found}:
+        own = [f for f in found if (f.reading, f.unit) == family]
+        q = scipy_stats.false_discovery_control([f.p for f in own])
+        np.testing.assert_allclose([f.q for f in own], q)
+        assert all(f.q <= 0.05 for f in own if f.verdict.startswith("moved")), "moved is said of q"
+    for f, side in zip(found, sides.to_dict("records")):
+        assert f.n_seeds == 10
+        assert "12 seeds against 10 others, unpaired" in f.reason
+        assert f.estimate == pytest.approx(side["second"] - side["first"], abs=1e-9)
+        assert f.low < f.estimate < f.high
+        assert f.value == "woman"
+        assert side["margin"] == 0.1
+        if f.verdict.startswith("moved"):
+            assert f.verdict == f"moved towards {'woman' if f.estimate > 0 else 'man'}"
+    paired, _ = compare_latents(_small(EVEN, 0), _small(EVEN, 1), GENDER, rules)
+    assert not any("unpaired" in f.reason for f in paired)
+
+
+def test_a_small_q_is_what_moved_is_said_of() -> None:
+    """A p below 0.05 is not enough where the q is not."""
+    row = Finding(
+        "compare", "picture", "a", "gender", "woman", 0.3, "lean difference", 0.05, 0.55, 0.03, 0.06, 1.0, "", "", 9, 1
+    )
+    pairing = _pairing_of(9, 9, 1)
+    assert d._concluded(row, ("man", "woman"), pairing).verdict == "undecided"
+    assert d._concluded(replace(row, q=0.05), ("man", "woman"), pairing).verdict == "moved towards woman"
+    lower = replace(row, estimate=-0.3, low=-0.55, high=-0.05, q=0.01)
+    assert d._concluded(lower, ("man", "woman"), pairing).verdict == "moved towards man"
+    assert d._concluded(lower, ("a", "b", "woman"), pairing).verdict == "moved away from woman"
+    small = replace(row, estimate=0.0, low=-0.09, high=0.09, q=1.0)
+    assert d._concluded(small, ("man", "woman"), pairing).verdict == "did not move"
+    assert d._concluded(small, ("a", "b", "woman"), pairing).verdict == "undecided", "of three, 0.067 is the margin"
+
+
+def test_the_interval_of_two_joined_shares() -> None:
+    """Zou and Donner's: each end joins the ends that face it, less what both share."""
+    before, after = (0.2, 0.3, 0.5), (0.5, 0.6, 0.65)
+    low, high = d.joined(before, after, 0.0)
+    assert (low, high) == pytest.approx((0.3 - math.hypot(0.1, 0.2), 0.3 + math.hypot(0.05, 0.1)))
+    low, high = d.joined(before, after, 0.5)
+    assert (low, high) == pytest.approx((0.3 - math.sqrt(0.01 + 0.04 - 0.02), 0.3 + math.sqrt(0.0025 + 0.01 - 0.005)))
+
+
+def test_shares_of_the_same_seeds_are_joined_with_their_correlation() -> None:
+    """Both models call every sample alike: their shares go together, though not wholly."""
+    before = _model(EVEN, 5, n_seeds=16)
+    noise = np.random.default_rng(6).normal(scale=0.01, size=before.values.shape).astype(np.float32)
+    after = replace(before, values=before.values + noise)
+    wide, narrow = (
+        np.array([f.high - f.low for f in _compared(before, other) if f.unit == "share difference"])
+        for other in (replace(after, seeds=tuple(range(900, 916))), after)
+    )
+    assert (narrow < 0.7 * wide).all()
+    assert (narrow > 0.05).all()
+
+
+def test_the_correlation_of_shares_is_corrected_for_few_samples() -> None:
+    calls = np.array([[0.0, 1, 0, 1, 1, 0, 0, 1]])
+    assert d._correlation(calls, calls) == pytest.approx(1 - 1 / (2 * 8 * 0.25))
+    assert d._correlation(calls, 1 - calls) == pytest.approx(-1), "only what would narrow the interval is"
+    assert d._correlation(calls, 0 * calls) == 0
+
+
 def test_welchs_interval_and_permutations_agree_with_scipy() -> None:
     rng = np.random.default_rng(4)
     before, after = rng.normal(size=(1, 14)), rng.normal(0.4, 2, size=(1, 30))
@@ -165,6 +261,34 @@ def test_welchs_interval_and_permutations_agree_with_scipy() -> None:
     low, high = theirs.confidence_interval(0.95)
     np.testing.assert_allclose([ours.low, ours.high], [low, high])
     assert ours.p == pytest.approx(theirs.pvalue, abs=0.03), "they are different tests of the same"
+
+
+def test_permutations_hold_where_spreads_and_numbers_differ() -> None:
+    """A few seeds that scatter widely against many that do not: the plain difference would be called far too often."""
+    rng = np.random.default_rng(2)
+    ours, theirs = [], []
+    for _ in range(40):
+        a, b = rng.normal(0, 4, size=(1, 8)), rng.normal(0, 0.5, size=(1, 40))
+        ours.append(d._independent_p(a, b, _pairing_of(8, 40, 1)))
+        theirs.append(scipy_stats.ttest_ind(a[0], b[0], equal_var=False).pvalue)
+    assert np.mean(np.array(ours) <= 0.1) <= 0.25, "of 40 at 0.1; P(more than 10) is 0.001"
+    assert np.abs(np.array(ours) - theirs).mean() < 0.1
+
+
+def test_the_same_numbers_by_other_seeds_have_an_interval() -> None:
+    same = _model(EVEN, 3, n_seeds=12)
+    for f in _compared(same, replace(same, seeds=tuple(range(100, 112)))):
+        assert f.low < 0 < f.high
+        assert f.p > 0.9
+
+
+def test_seeds_that_are_all_the_same_in_one_model_leave_it_undecided() -> None:
+    made = _model(EVEN, 3, n_seeds=12)
+    still = replace(made, values=np.repeat(made.values[:, :1], 12, axis=1))
+    for pair in ((made, still), (still, made)):
+        for f in _compared(*pair):
+            assert (f.verdict, f.reason) == ("undecided", "the latents do not vary between seeds")
+            assert math.isnan(f.estimate)
 
 
 def test_permutations_of_two_constants() -> None:
