@@ -314,6 +314,30 @@ def test_the_family_is_one_analysis_in_one_reading() -> None:
     assert [f.verdict for f in found.findings if f.reading == "text"] == ["moved up"]
 
 
+def test_a_small_p_is_not_enough_and_leans_are_left_to_differences() -> None:
+    """Of 21 tests one has a p of about 0.02: alone it would have moved."""
+    others = [_finding(0.0, 0.3, value=str(i)) for i in range(20)]
+    one, lean = _finding(0.0, 0.3, target="x"), _finding(0.0, 0.1, analysis="defaults")
+    later = [replace(one, estimate=0.5, low=0.2, high=0.8), replace(lean, estimate=9.0, low=8.0, high=10.0)]
+    found = _compared(_run(*others, one, lean), _run(*others, *later, first=50), {})
+    [row] = [f for f in found.findings if f.target == "x"]
+    assert row.p < 0.05 < row.q
+    assert row.verdict == "undecided"
+    assert {f.analysis for f in found.findings} == {"compare theirs"}
+    alone = _compared(_run(one), _run(later[0], first=50), {}).findings
+    assert [f.verdict for f in alone] == ["moved up"]
+
+
+def test_a_target_that_one_model_does_not_repeat_is_not_picked() -> None:
+    one = _associated("thing 7", 1)
+    noise = np.random.default_rng(8).normal(size=one.values.shape).astype(np.float32)
+    lost = [p.concept == "day 2" for p in one.prompts]
+    other = replace(one, values=np.where(np.array(lost)[:, None, None, None], 200 * noise, one.values))
+    for pair in ((one, other), (other, one)):
+        targets = {s.target for s in associations.between(*pair, {}, RULES)}
+        assert targets == {f"day {i}" for i in (0, 1, 3, 4, 5)}
+
+
 def test_runs_that_asked_other_concepts_are_not_matched() -> None:
     found = _compared(_run(_finding(1, 0.1)), _run(_finding(3, 0.1), concepts=("cook", "pilot")), {})
     assert found.findings == []
