@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from scalex.capture import Plan, Progress
 from scalex.engine._work import Filled, missing
@@ -17,6 +17,7 @@ from scalex.store import Store
 __all__ = ["Fill", "Filled", "Processes", "engine", "fill", "missing"]
 
 
+@runtime_checkable
 class Fill(Protocol):
     """What an engine does: it captures what a store is missing of prompts and seeds."""
 
