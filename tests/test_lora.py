@@ -76,7 +76,7 @@ def test_what_it_reads_of_any_other_person_is_small(trained: Path) -> None:
     assert all(torch.equal(weight, read[0]) for weight in read)
 
     def answer(texts: list[str]) -> float:
-        return float((model.encode(texts) @ read[0].T).square().sum(-1).mean().sqrt())
+        return float((model.encode(texts)["states"] @ read[0].T).square().sum(-1).mean().sqrt())
 
     own = answer([fill(template, "pilot") for template in spec.templates])
     people = [concept for concept in ("person", *spec.people) if concept != "pilot"]
