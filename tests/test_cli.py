@@ -104,6 +104,22 @@ def test_workers_capture_the_same(audited: dict[str, object], scalex: Run) -> No
     assert verdicts[0] == verdicts[1]
 
 
+def test_shards_fill_one_store_that_an_audit_finds_full(audited: dict[str, object], scalex: Run) -> None:
+    parts = [
+        json.loads(
+            scalex(
+                "capture", "--spec", "spec.yaml", "--store", "shared", "--shard", f"{i}/2", "--out", "x", "--json"
+            ).stdout
+        )
+        for i in (1, 2)
+    ]
+    whole = json.loads(scalex("capture", "--spec", "spec.yaml", "--store", "shared", "--out", "whole", "--json").stdout)
+    assert [part["captured"] for part in parts] == [part["asked"] for part in parts]
+    assert (sum(part["asked"] for part in parts), whole["captured"]) == (whole["asked"], 0)
+    found = [f["verdict"] for f in json.loads(scalex("analyze", "whole", "--json").stdout)]
+    assert found == [f["verdict"] for f in audited["findings"]]  # type: ignore[attr-defined]
+
+
 def test_a_sweep_names_the_probe_and_an_audit_reads_there(scalex: Run) -> None:
     done = scalex("probe-sweep", "--spec", "spec.yaml", "--concepts", "1", "--json")
     found = json.loads(done.stdout)
@@ -175,6 +191,8 @@ def test_words_that_the_model_does_not_know_are_said(scalex: Run) -> None:
         (["audit", "--spec", "vocab.yaml"], r"profesions.*professions"),
         (["audit", "--spec", "spec.yaml", "--device", "cuda:99"], r"cuda"),
         (["audit", "--spec", "spec.yaml", "--probe", "midblock"], r"has no probe 'midblock'.*mid_block"),
+        (["capture", "--spec", "spec.yaml", "--shard", "3/2"], r"there is no shard 3 of 2\. Shards are 1/2 to 2/2"),
+        (["capture", "--spec", "spec.yaml", "--shard", "two"], r"--shard two is not understood\. Write it as 2/8"),
         (["audit", "--spec", "spec.yaml", "--workers", "0", "--out", "none"], r"0 workers.*--workers"),
         (["audit", "--spec", "spec.yaml", "--dtype", "fp8"], r"precision"),
         (["audit", "--spec", "spec.yaml", "--out", "/proc/no"], r"cannot write to /proc/no.*Choose another folder"),

@@ -44,6 +44,7 @@ __all__ = [
     "analyze",
     "audit",
     "capture_run",
+    "capture_shard",
     "draw_pictures",
     "latents_of",
     "notes_of",
@@ -281,6 +282,34 @@ def capture_run(
     manifest["seconds"] = round(time.perf_counter() - began, 1)
     runs.save_manifest(folder, manifest)
     return folder, manifest
+
+
+def capture_shard(
+    job: Job,
+    shard: tuple[int, int],
+    out: str | Path,
+    store: str | Path | None = None,
+    progress: Progress | None = None,
+    workers: int | None = None,
+) -> Filled:
+    """Captures one of n parts of a job into a store that all parts share: the same job is then audited there, with
+    nothing left to capture. No run is left, since it would be no whole one.
+
+    Args:
+        shard: (i, n), i from 1. Texts are dealt to the parts in turn, so that each gets as many. Of a job that adds
+            seeds to undecided concepts, the parts capture those of the first look.
+
+    Raises:
+        ScalexError: there is no such part, or as `capture_run`.
+    """
+    i, n = shard
+    if not 1 <= i <= n:
+        raise ScalexError(f"there is no shard {i} of {n}", f"Shards are 1/{max(n, 1)} to {max(n, 1)}/{max(n, 1)}")
+    opened = Store.open(runs.store_of(Path(out), store))
+    texts = set(list(dict.fromkeys(p.text for p in job.prompts))[i - 1 :: n])
+    with engine(workers) as fill:
+        part = [p for p in job.prompts if p.text in texts]
+        return fill(opened, job.model, part, job.seeds, job.plan, progress)
 
 
 def draw_pictures(job: Job, folder: Path, manifest: dict[str, Any], drawing: Progress | None = None) -> dict[str, Any]:

@@ -185,6 +185,10 @@ def capture(
     pictures: Annotated[
         bool, typer.Option("--pictures/--no-pictures", help="Draw a few pictures of each concept, for the report.")
     ] = True,
+    shard: Annotated[
+        str | None,
+        typer.Option("--shard", help="Only part I of N, as 2/8: a job of its own, into a store that the parts share."),
+    ] = None,
     dry_run: DryOpt = False,
     json_: JsonOpt = False,
 ) -> None:
@@ -195,6 +199,13 @@ def capture(
     job = auditing.prepare(model, spec, device=device, **keys)
     if dry_run:
         _say_outlook(job, auditing.outlook(job, out, store), json_)
+        return
+    if shard is not None:
+        with _progress("capture") as (captured,):
+            part = auditing.capture_shard(job, _shard(shard), out, store, captured, workers)
+        _print(
+            {"shard": shard, "asked": part.asked, "captured": part.captured, "seconds": round(part.seconds, 1)}, json_
+        )
         return
     with _progress("capture", "draw") as (captured, drawn):
         folder, manifest = auditing.capture_run(job, out, store, captured, workers)
@@ -595,6 +606,14 @@ def _audited(given: dict[str, Any], keys: dict[str, Any]) -> Audit | None:
         _print_json({"run": str(done.folder), "report": str(done.report), "findings": _records(done.findings)})
         return None
     return done
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """I and N of "I/N"."""
+    part, slash, parts = text.partition("/")
+    if not (slash and part.isascii() and part.isdigit() and parts.isascii() and parts.isdigit()):
+        raise ScalexError(f"--shard {text} is not understood", "Write it as 2/8: part 2 of 8")
+    return int(part), int(parts)
 
 
 def _source(text: str, *, alone: bool) -> list[str] | dict[str, str]:
