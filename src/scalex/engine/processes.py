@@ -187,8 +187,9 @@ class _Hand:
             shift.stats += said
             self.unit = None
         elif word == "failed":
+            assert self.unit is not None  # a worker speaks of the unit that it was given
             self._undo(shift)
-            shift.failed(self.unit or Unit((), ()), said)
+            shift.failed(self.unit, said)
             self.unit = None
         elif word == "stopped":
             raise ScalexError(*said)

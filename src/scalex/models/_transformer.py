@@ -10,9 +10,9 @@ from jaxtyping import Float
 
 from scalex.models._assembled import Assembled, Parts
 from scalex.models._layout import Layout
-from scalex.models.base import Options
+from scalex.models.base import Condition, Options
 
-__all__ = ["Transformer", "masked_mean"]
+__all__ = ["MaskedTexts", "Transformer"]
 
 
 class Transformer(Assembled):
@@ -64,7 +64,20 @@ class Transformer(Assembled):
         return torch.as_tensor(timestep, device=self.device).reshape(1).expand(n)
 
 
-def masked_mean(states: Float[torch.Tensor, "n length width"], mask: torch.Tensor) -> Float[torch.Tensor, "n width"]:
-    """The mean over the tokens of a text, in fp32: what stands for it where an encoder has no pooled output."""
-    weights = mask.to(torch.float32)[..., None]
-    return (states.float() * weights).sum(1) / weights.sum(1).clamp(min=1)
+class MaskedTexts(Transformer):
+    """A transformer that attends to the states of one encoder, and to those alone that are the text's."""
+
+    def encode(self, texts: Sequence[str], truncate: bool = False) -> Condition:
+        """What the pipeline's `encode_prompt` gives: the encoder's states, and which of them are the text's."""
+        self.check_texts(texts, truncate)
+        with torch.no_grad():
+            states, mask, _, _ = self._parts.pipeline.encode_prompt(
+                list(texts), do_classifier_free_guidance=False, device=self.device
+            )
+        return Condition({"states": states, "mask": mask})
+
+    def embed(self, texts: Sequence[str], truncate: bool = False) -> Float[torch.Tensor, "n dim"]:
+        """The mean of the states over the text, in fp32: the encoder has no pooled output."""
+        condition = self.encode(texts, truncate)
+        weights = condition["mask"].to(torch.float32)[..., None]
+        return (condition["states"].float() * weights).sum(1) / weights.sum(1).clamp(min=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
@@ -13,7 +13,7 @@ from jaxtyping import Float
 from scalex.models._assembled import load_parts
 from scalex.models._files import read_json
 from scalex.models._layout import find_layout
-from scalex.models._transformer import Transformer, masked_mean
+from scalex.models._transformer import MaskedTexts
 from scalex.models.base import Condition, Model, Options
 
 __all__ = ["NAME", "PIPELINES", "PixArt", "load"]
@@ -33,7 +33,7 @@ def load(folder: Path, options: Options) -> Model:
 
 
 @final
-class PixArt(Transformer):
+class PixArt(MaskedTexts):
     """PixArt alpha (Chen et al. 2023, arXiv 2310.00426) and sigma (2024, arXiv 2403.04692)."""
 
     family = NAME
@@ -41,20 +41,6 @@ class PixArt(Transformer):
 
     def _limits(self) -> Mapping[str, int]:
         return {"tokenizer": _LENGTHS[type(self._parts.pipeline)]}
-
-    def encode(self, texts: Sequence[str], truncate: bool = False) -> Condition:
-        """What the pipeline's `encode_prompt` gives: T5's states, and which of them are the text's."""
-        self.check_texts(texts, truncate)
-        with torch.no_grad():
-            states, mask, _, _ = self._parts.pipeline.encode_prompt(
-                list(texts), do_classifier_free_guidance=False, device=self.device
-            )
-        return Condition({"states": states, "mask": mask})
-
-    def embed(self, texts: Sequence[str], truncate: bool = False) -> Float[torch.Tensor, "n dim"]:
-        """The mean of T5's states over the text, in fp32."""
-        condition = self.encode(texts, truncate)
-        return masked_mean(condition["states"], condition["mask"])
 
     def predict(
         self,

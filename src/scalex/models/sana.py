@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from scalex.models._assembled import load_parts
 from scalex.models._layout import find_layout
-from scalex.models._transformer import Transformer, masked_mean
+from scalex.models._transformer import MaskedTexts
 from scalex.models.base import Condition, Model, Options
 
 __all__ = ["NAME", "PIPELINES", "Sana", "load"]
@@ -30,7 +30,7 @@ def load(folder: Path, options: Options) -> Model:
 
 
 @final
-class Sana(Transformer):
+class Sana(MaskedTexts):
     """Sana (Xie et al. 2024, arXiv 2410.10629). Texts go in as they are, without the instruction that its pipeline puts
     before them to have them embellished: an audit asks what a prompt means, not what it is rewritten to."""
 
@@ -42,20 +42,6 @@ class Sana(Transformer):
 
     def _limits(self) -> Mapping[str, int]:
         return {"tokenizer": _LENGTH}
-
-    def encode(self, texts: Sequence[str], truncate: bool = False) -> Condition:
-        """What `SanaPipeline.encode_prompt` gives: Gemma's states, and which of them are the text's."""
-        self.check_texts(texts, truncate)
-        with torch.no_grad():
-            states, mask, _, _ = self._parts.pipeline.encode_prompt(
-                list(texts), do_classifier_free_guidance=False, device=self.device
-            )
-        return Condition({"states": states, "mask": mask})
-
-    def embed(self, texts: Sequence[str], truncate: bool = False) -> Float[torch.Tensor, "n dim"]:
-        """The mean of Gemma's states over the text, in fp32."""
-        condition = self.encode(texts, truncate)
-        return masked_mean(condition["states"], condition["mask"])
 
     def predict(
         self,
