@@ -15,6 +15,12 @@ from scalex.models import Model, load_model
 from tiny import tiny_pipeline
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_cache() -> None:
+    """A test meets what it makes itself; workers and commands that it starts inherit that."""
+    os.environ["SCALEX_CACHE"] = ""
+
+
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """`tiny_pipeline` with the same arguments, each pipeline saved once. Not to be written to."""

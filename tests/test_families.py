@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -298,3 +299,58 @@ def test_another_denoiser_of_a_transformer_family(folders: Callable[[str], Path]
     other = save_family("sana", tmp_path)
     assert load(folders("sana"), unet=str(other)).fingerprint == load(folders("sana")).fingerprint
     assert load(folders("sana"), unet=str(other / "transformer")).fingerprint == load(other).fingerprint
+
+
+def precisions(model: Model, names: Sequence[str]) -> set[torch.dtype]:
+    return {p.dtype for name in names for p in model.submodule(name).parameters()}
+
+
+def test_weights_behind_the_probe_are_not_touched_until_a_forward_comes_to_them(folder: Path) -> None:
+    """They stay as they lie on the disk: in fp32, where the model runs in bf16."""
+    model, text = load(folder, dtype="bf16"), Plan(readings=("text",), steps=2, guidance=1.0)
+    at = model.probes().index(model.probe)
+    before, later = model.probes()[: at + 1], model.probes()[at + 1 :]
+    first, _ = collect(model, SAMPLES, text)
+    kept = precisions(model, later)
+    assert precisions(model, before) == {torch.bfloat16}
+    needed = model.weights()
+    assert needed["stopped"] < needed["full"]
+    whole, _ = collect(model, SAMPLES, Plan(steps=2, guidance=1.0))
+    assert (kept, precisions(model, later)) == ({torch.float32}, {torch.bfloat16})
+    for sample, latent in first["text"].items():
+        np.testing.assert_array_equal(whole["text"][sample], latent)
+
+
+def test_the_precision_is_that_of_diffusers_own_loading(folder: Path) -> None:
+    """A weight that is brought to bf16 late is the weight that diffusers loads in bf16."""
+    model = load(folder, dtype="bf16")
+    collect(model, SAMPLES[:1], Plan(steps=1, guidance=1.0))
+    denoiser = model._denoiser  # type: ignore[attr-defined]
+    plain = type(denoiser).from_pretrained(model._layout.networks[model._layout.denoiser], torch_dtype=torch.bfloat16)  # type: ignore[attr-defined]
+    for name, weight in plain.state_dict().items():
+        torch.testing.assert_close(denoiser.state_dict()[name], weight, rtol=0, atol=0)
+
+
+def test_streamed_weights_give_the_same_and_stay_where_they_were(folder: Path) -> None:
+    """accelerate streams to the CPU, too: its layers then hold nothing between two uses."""
+    plan = Plan(steps=2, guidance=2.0, pooling="full")
+    resident, _ = collect(load(folder), SAMPLES, plan)
+    model = load(folder, offload=True)
+    streamed, _ = collect(model, SAMPLES, plan)
+    networks = model._parts.networks.values()  # type: ignore[attr-defined]
+    assert {p.device.type for network in networks for p in network.parameters()} == {"meta"}
+    for reading, found in resident.items():
+        for sample, latent in found.items():
+            np.testing.assert_array_equal(streamed[reading][sample], latent)
+    assert model.flops() == load(folder).flops()
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler: apt-get install g++")
+def test_compiled_blocks_read_the_same_and_stop_at_the_probe(folders: Callable[[str], Path]) -> None:
+    plan = Plan(steps=2, guidance=1.0, pooling="full", batch=6)
+    plain, told = collect(load(folders("stable-diffusion")), SAMPLES, plan)
+    compiled, stats = collect(load(folders("stable-diffusion"), compile=True), SAMPLES, plan)
+    assert (stats.full, stats.stopped) == (told.full, told.stopped)
+    for reading, found in plain.items():
+        for sample, latent in found.items():
+            np.testing.assert_allclose(compiled[reading][sample], latent, rtol=1e-4, atol=1e-4)

@@ -17,6 +17,7 @@ ROOT = Path(scalex.__file__).parent
 # Downwards: a stage imports only from stages above it. A folder is one stage.
 STAGES = [
     "errors",
+    "caches",
     "records",
     "wording",
     "vocabularies",
@@ -28,6 +29,8 @@ STAGES = [
     "models",
     "plan",
     "trajectory",
+    "batches",
+    "texts",
     "capture",
     "disk",
     "rows",

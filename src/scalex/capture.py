@@ -7,20 +7,24 @@ with the empty prompt, on the sample's own predicted clean latent, noised to a l
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
-from typing import TypeAlias, TypeVar
+from types import TracebackType
+from typing import Generic, TypeAlias, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
+from scalex.batches import Batches, batch_size
 from scalex.errors import ScalexError
-from scalex.models import Condition, Model
+from scalex.models import Model
 from scalex.plan import Keep, Plan, Pool, Steps
 from scalex.records import Reading
+from scalex.texts import Texts
 from scalex.trajectory import Probe, Reader, Walk, look, start_noise
 
 __all__ = [
@@ -42,42 +46,7 @@ __all__ = [
 Sample: TypeAlias = tuple[str, int]
 Sink: TypeAlias = Callable[[Reading, list[Sample], Float32[np.ndarray, "n steps width"]], None]
 Progress: TypeAlias = Callable[[int, int], None]
-S = TypeVar("S")
 T = TypeVar("T")
-
-_AHEAD = 64  # texts that are encoded together
-
-
-class _Texts:
-    """The conditions of the samples' texts: each text is encoded once, shortly before it is used, and then let go."""
-
-    def __init__(self, model: Model, samples: Sequence[Sample], truncate: bool, needs_empty: bool) -> None:
-        self._model, self._truncate = model, truncate
-        self._left = Counter(text for text, _ in samples)
-        self._queue = list(self._left)
-        self._ahead = _AHEAD
-        self._known: dict[str, Condition] = {}
-        self.encoded = len(self._queue) + needs_empty
-        self.empty = model.empty() if needs_empty else None
-
-    def of(self, texts: Sequence[str]) -> Condition:
-        """The conditions of a batch."""
-        while not all(text in self._known for text in texts):
-            ahead = self._queue[: self._ahead]
-            encoded = _unless_out_of_memory(lambda some: self._model.encode(some, self._truncate), ahead)
-            if encoded is None:
-                self._ahead = _halved(len(ahead))
-                continue
-            self._queue = self._queue[len(ahead) :]
-            self._known.update(zip(ahead, encoded.rows(), strict=True))
-        return Condition.join([self._known[text] for text in texts])
-
-    def release(self, texts: Sequence[str]) -> None:
-        """Says that these uses are done with."""
-        self._left.subtract(texts)
-        for text in set(texts):
-            if not self._left[text]:
-                del self._known[text]
 
 
 @dataclass(frozen=True)
@@ -98,57 +67,6 @@ class CaptureStats:
         return self.full * each["full"] + self.stopped * each["stopped"] + self.texts * each["encode"]
 
 
-def batch_size(model: Model, plan: Plan) -> int:
-    """How many samples a batch has at first: what the plan says, or what suits the device."""
-    height, width = model.latent_shape[1:]
-    # About 32 Stable Diffusion samples of 512 pixels on a GPU; on a CPU what stays near its caches.
-    usual = max(1, min(256, (2**17 if model.device.type == "cuda" else 2**13) // (height * width)))
-    return plan.batch or usual
-
-
-class _Batches:
-    """Cuts samples into batches, halving their size for good where the device's memory does not suffice."""
-
-    def __init__(self, model: Model, plan: Plan) -> None:
-        self.size = batch_size(model, plan)
-
-    def run(self, samples: Sequence[S], work: Callable[[list[S]], T]) -> Iterator[tuple[list[S], T]]:
-        """Yields each batch with what `work` makes of it.
-
-        Raises:
-            ScalexError: not even one sample fits.
-        """
-        done = 0
-        while done < len(samples):
-            batch = list(samples[done : done + self.size])
-            result = _unless_out_of_memory(work, batch)
-            if result is None:
-                self.size = _halved(len(batch))
-                continue
-            yield batch, result
-            done += len(batch)
-
-
-def _halved(tried: int) -> int:
-    """Half of what did not fit into memory."""
-    if tried == 1:
-        raise ScalexError("the memory does not suffice for one sample", "Use a lower precision or a smaller size")
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    return tried // 2
-
-
-def _unless_out_of_memory(work: Callable[[list[S]], T], batch: list[S]) -> T | None:
-    """What `work` gives; None where memory ran out. (The error is gone on return, and so is what it held in memory.)"""
-    try:
-        return work(batch)
-    except RuntimeError as error:
-        words = ("out of memory", "can't allocate memory")
-        if isinstance(error, torch.OutOfMemoryError) or any(w in str(error) for w in words):
-            return None
-        raise
-
-
 @contextmanager
 def _exact_inference(model: Model) -> Iterator[None]:
     """Inference mode; and fp32 is fp32, though cuDNN's convolutions would round it to TF32."""
@@ -161,8 +79,8 @@ def _exact_inference(model: Model) -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = tf32
 
 
-def _read(walk: Walk, steps: Steps, pool: Pool) -> dict[Reading, Float32[np.ndarray, "n steps width"]]:
-    """Both readings of a batch, from one walk that goes no further than they need."""
+def _read(walk: Walk, steps: Steps, pool: Pool) -> dict[Reading, Float32[torch.Tensor, "n steps width"]]:
+    """Both readings of a batch on the device, from one walk that goes no further than they need."""
     found: dict[Reading, list[torch.Tensor]] = {"text": [], "picture": []}
     for k in range(steps.full):
         value, clean = walk.advance()
@@ -172,7 +90,7 @@ def _read(walk: Walk, steps: Steps, pool: Pool) -> dict[Reading, Float32[np.ndar
             found["picture"].append(pool(walk.look(clean)))
     if steps.stops:
         found["text"].append(pool(walk.stop()))
-    return {reading: torch.stack(values, dim=1).cpu().numpy() for reading, values in found.items() if values}
+    return {reading: torch.stack(values, dim=1) for reading, values in found.items() if values}
 
 
 def _check_finite(values: Float32[np.ndarray, "n ..."], batch: Sequence[Sample], what: str, model: Model) -> None:
@@ -189,9 +107,10 @@ class _Session:
 
     def __init__(self, model: Model, probe: Reader, plan: Plan, steps: Steps, samples: Sequence[Sample]) -> None:
         self._model, self._probe, self._steps, self._samples = model, probe, steps, samples
-        self.batches = _Batches(model, plan)
+        model.make_ready(whole=steps.full > 0)
+        self.batches = Batches(model, plan)
         needs_empty = bool(steps.picture) or steps.doubled
-        self.texts = _Texts(model, samples, plan.truncate, needs_empty)
+        self.texts = Texts(model, [text for text, _ in samples], plan.truncate, needs_empty)
 
     def run(self, work: Callable[[Walk], T]) -> Iterator[tuple[list[Sample], T]]:
         """Yields each batch with what `work` makes of its walk."""
@@ -217,7 +136,8 @@ def capture(
 
     Args:
         samples: (text, seed) pairs.
-        sink: called per batch and reading with the batch's samples and their latents, float32 (n, kept steps, width).
+        sink: called per batch and reading with the batch's samples and their latents, float32 (n, kept steps, width);
+            one call after the other, in a thread beside the denoiser's.
         progress: called per batch with the number of samples done and in all.
         reader: what reads a forward; by default a `Probe`, at the model's own.
 
@@ -225,19 +145,56 @@ def capture(
         ScalexError: a latent is not finite (named by prompt and seed), a text is too long, the memory does not suffice
             for one sample, or the plan does not fit the model.
     """
-    began, done = time.perf_counter(), 0
+    began = time.perf_counter()
     steps, pool = plan.resolve(model), plan.pool(model)
-    with reader or Probe(model) as probe, _exact_inference(model):
+
+    def write(batch: list[Sample], latents: dict[Reading, torch.Tensor]) -> None:
+        for reading, values in latents.items():
+            found = np.asarray(values.cpu())
+            _check_finite(found, batch, f"{reading} reading", model)
+            sink(reading, batch, found)
+
+    with reader or Probe(model) as probe, _exact_inference(model), _Writer(write, len(samples), progress) as writer:
         session = _Session(model, probe, plan, steps, samples)
         for batch, latents in session.run(lambda walk: _read(walk, steps, pool)):
-            for reading, values in latents.items():
-                _check_finite(values, batch, f"{reading} reading", model)
-                sink(reading, batch, values)
-            done += len(batch)
-            if progress:
-                progress(done, len(samples))
+            writer.put(batch, latents)
     seconds = time.perf_counter() - began
-    return CaptureStats(done, session.texts.encoded, probe.full, probe.stopped, seconds, session.batches.size)
+    return CaptureStats(writer.done, session.texts.encoded, probe.full, probe.stopped, seconds, session.batches.size)
+
+
+class _Writer(Generic[T]):
+    """Writes batches in a thread of its own, in their order, while the next ones are computed. Whatever ends this: what
+    was put is written before."""
+
+    _AHEAD = 2  # batches that wait to be written
+
+    def __init__(self, write: Callable[[list[Sample], T], None], total: int, progress: Progress | None) -> None:
+        self._write, self._total, self._progress = write, total, progress
+        self._pool = ThreadPoolExecutor(1)
+        self._waiting: deque[tuple[int, Future[None]]] = deque()
+        self.done = 0
+
+    def __enter__(self) -> _Writer[T]:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        with self._pool:
+            while self._waiting:
+                with suppress(Exception, KeyboardInterrupt) if error else nullcontext():
+                    self._settle()
+
+    def put(self, batch: list[Sample], values: T) -> None:
+        """Hands a batch over. Raises what an earlier one failed of."""
+        self._waiting.append((len(batch), self._pool.submit(self._write, batch, values)))
+        while len(self._waiting) > self._AHEAD:
+            self._settle()
+
+    def _settle(self) -> None:
+        n, written = self._waiting.popleft()
+        written.result()
+        self.done += n
+        if self._progress:
+            self._progress(self.done, self._total)
 
 
 def generate(model: Model, samples: Sequence[Sample], plan: Plan) -> UInt8[np.ndarray, "n height width 3"]:
@@ -287,7 +244,7 @@ def capture_pictures(
     """
     began, done = time.perf_counter(), 0
     steps, pool = replace(plan, readings=("picture",)).resolve(model), plan.pool(model)
-    batches = _Batches(model, plan)
+    batches = Batches(model, plan)
     with Probe(model) as probe, _exact_inference(model):
         empty, schedule = model.empty(), model.new_scheduler()
         parts = batches.run(list(pictures), lambda keys: model.encode_images(np.stack([pictures[k] for k in keys])))

@@ -51,6 +51,8 @@ def load_model(
     dtype: str | torch.dtype | None = None,
     size: int | None = None,
     probe: str | None = None,
+    compile: bool = False,
+    offload: bool | None = None,
 ) -> Model:
     """Loads a diffusion model from a folder in diffusers' form, or from the hub by its id.
 
@@ -64,19 +66,24 @@ def load_model(
         dtype: "fp32", "bf16" or "fp16"; by default fp16 on CUDA, else fp32.
         size: width and height of the pictures in pixels; by default what the denoiser was trained for.
         probe: the module whose output is read; by default the middle block. `Model.probes` lists them.
+        compile: whether the denoiser's blocks are compiled at their first use (`torch.compile`): that takes a minute or
+            more, and pays where many samples follow.
+        offload: whether weights stay in the CPU's memory, each layer's being brought to the device while it is used;
+            by default where they do not fit there.
 
     Raises:
         ScalexError: nothing is there, it is no diffusion model or one of an unknown kind, its weights are pickles or
             damaged, its parts do not fit together, or the device or the precision is not to be had.
     """
     chosen = choose_device(device)
-    options = Options(chosen, choose_dtype(dtype, chosen), unet, lora, scheduler, size, probe)
+    options = Options(chosen, choose_dtype(dtype, chosen), unet, lora, scheduler, size, probe, compile, offload)
     folder = resolve(path_or_id, pipeline=True)
     kind = _pipeline_class(folder)
     for family in families().values():
         if kind in family.PIPELINES:
             model = family.load(folder, options)
-            model.source = Source(str(path_or_id), unet, lora, scheduler, model.precision, size, probe)
+            told = (unet, lora, scheduler, model.precision, size, probe, compile, offload)
+            model.source = Source(str(path_or_id), *told)
             return model
     known = ", ".join(p for family in families().values() for p in family.PIPELINES)
     raise ScalexError(f"{folder} holds a {kind}, which no family of scalex reads", f"It reads {known}")

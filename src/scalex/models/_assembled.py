@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from copy import copy
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -14,14 +14,14 @@ import numpy as np
 import torch
 import transformers
 from jaxtyping import Float, UInt8
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from scalex.errors import ScalexError
-from scalex.models._files import quiet
+from scalex.models._costs import operations, untouched
+from scalex.models._files import quiet, weight_files
 from scalex.models._layout import Layout
-from scalex.models._parts import fuse_lora, load_part, load_scheduler, load_tokenizer, read_advice, require_peft
-from scalex.models.base import Model, Options
+from scalex.models._parts import fuse_lora, load_part, load_scheduler, load_tokenizer, read_advice, require_peft, stem
+from scalex.models._placing import at_first_use, blocks, compile_blocks, place, size, stored_dtype, stream
+from scalex.models.base import Condition, Model, Options
 from scalex.wording import did_you_mean
 
 __all__ = ["Assembled", "Parts", "load_parts"]
@@ -49,11 +49,7 @@ def load_parts(layout: Layout, options: Options, pipeline: Any, denoiser: Any, *
     """
     if layout.lora:
         require_peft()
-    networks = {
-        layout.denoiser: load_part(
-            denoiser, layout.networks[layout.denoiser], layout.denoiser, torch_dtype=options.dtype
-        )
-    }
+    networks = {layout.denoiser: _load_denoiser(layout, denoiser, options)}
     for role in layout.encoders:
         networks[role] = load_part(_kind(layout, role), layout.networks[role], role, dtype=options.dtype)
     tokenizers = {role: load_tokenizer(_kind(layout, role), folder) for role, folder in layout.tokenizers.items()}
@@ -62,9 +58,24 @@ def load_parts(layout: Layout, options: Options, pipeline: Any, denoiser: Any, *
         pipe = pipeline(**{role: None for role in _taken(pipeline)} | networks | tokenizers | {"scheduler": scheduler})
     if layout.lora:
         fuse_lora(pipe, layout.lora)
-    for network in networks.values():
-        network.to(options.device)
+    for role in layout.encoders:
+        at_first_use(networks[role], options.device)
+    place(networks[layout.denoiser], options.device, _precision(denoiser, options))
     return Parts(networks, tokenizers, scheduler, pipe)
+
+
+def _load_denoiser(layout: Layout, kind: Any, options: Options) -> Any:
+    """In the precision that it is stored in, where it can stay on the disk until it is used; else in the one asked."""
+    role = layout.denoiser
+    folder = layout.networks[role]
+    late = _precision(kind, options) is not None and not layout.lora
+    files, _ = weight_files(folder, stem(role))
+    return load_part(kind, folder, role, torch_dtype=stored_dtype(files) if late else options.dtype)
+
+
+def _precision(denoiser: Any, options: Options) -> torch.dtype | None:
+    """What all of a denoiser's weights are brought to; None where it keeps some of them in fp32, as diffusers knows."""
+    return None if getattr(denoiser, "_keep_in_fp32_modules", None) else options.dtype
 
 
 def _taken(pipeline: Any) -> list[str]:
@@ -96,6 +107,9 @@ class Assembled(Model):
         self._parts, self._layout = parts, layout
         self._denoiser = parts.networks[layout.denoiser]
         self._scheduler = parts.scheduler
+        self._offload, self._streamed = options.offload, set[str]()
+        if options.compile:
+            compile_blocks(self._denoiser)
         self._vae_config = layout.config("vae")
         self.latent_shape = self._latent_shape(options.size)
         self.embeds_guidance = self._takes_guidance()
@@ -216,21 +230,72 @@ class Assembled(Model):
         latent = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latent
         return (latent - (self._vae.config.get("shift_factor") or 0.0)) * self._vae.config.scaling_factor
 
+    # ---------------------------------------------------------------------------------------------------- what it costs
+
     def flops(self) -> dict[str, int]:
         """Counted by torch's own counter over one sample; attention as plain matrix products on every device."""
-        shape, condition = (1, *self.latent_shape), self.encode([""])
+        return dict(self._operations)
 
-        def forward() -> Any:
-            return self.predict(torch.zeros(shape, device=self.device), 1, condition, self.default_guidance)
-
+    @cached_property
+    def _operations(self) -> dict[str, int]:
+        twin, forward = self._on_paper()
         with torch.device("meta"):
-            decoder, clean = self._vae_kind().from_config(self._vae_config), torch.zeros(shape)
+            decoder, clean = self._vae_kind().from_config(self._vae_config), torch.zeros((1, *self.latent_shape))
         return {
-            "full": _count(forward),
-            "stopped": _count(forward, self.probe_module()),
-            "decode": _count(lambda: decoder.decode(clean, return_dict=False)[0]),
-            "encode": _count(lambda: self.encode([""])),
+            "full": operations(forward),
+            "stopped": operations(forward, twin.probe_module()),
+            "decode": operations(lambda: decoder.decode(clean, return_dict=False)[0]),
+            "encode": operations(lambda: self.encode([""])),
         }
+
+    def weights(self) -> dict[str, int]:
+        """Of a stopped forward, without the blocks that it does not come to."""
+        twin, forward = self._on_paper()
+        with torch.device("meta"):
+            decoder = self._vae_kind().from_config(self._vae_config)
+        whole = size([twin._denoiser], self.dtype)
+        return {
+            "full": whole,
+            "stopped": whole - size(untouched(forward, blocks(twin._denoiser), twin.probe_module()), self.dtype),
+            "decode": size([decoder], torch.float32),
+            "encode": size([self._parts.networks[role] for role in self._layout.encoders], self.dtype),
+        }
+
+    def _on_paper(self) -> tuple[Assembled, Callable[[], Any]]:
+        """This model with a denoiser without weights, and its forward, which computes nothing."""
+        with quiet(), torch.device("meta"):
+            denoiser = type(self._denoiser).from_config(self._denoiser.config).to(self.dtype)
+        twin, condition = copy(self), self.encode([""])
+        twin._denoiser, twin.device = denoiser, torch.device("meta")
+        told = Condition({name: part.to("meta") for name, part in condition.parts.items()})
+        noisy = torch.zeros((1, *self.latent_shape), device="meta")
+        return twin, lambda: twin.predict(noisy, 1, told, self.default_guidance)
+
+    def make_ready(self, whole: bool) -> None:
+        """Weights that do not fit on the device (or should not go there) are streamed: first the encoders', which are
+        needed once a text, then the denoiser's."""
+        if self._offload is False or (self._offload is None and self.device.type != "cuda"):
+            return
+        needed = self.weights()
+        denoiser = needed["full" if whole else "stopped"]
+        if self._offload or not self._fits(needed["encode"] + denoiser):
+            self._stream(self._layout.encoders)
+        if self._offload or not self._fits(denoiser):
+            self._stream([self._layout.denoiser])
+
+    def _stream(self, roles: Sequence[str]) -> None:
+        for role in roles:
+            if role not in self._streamed:
+                stream(self._parts.networks[role], self.device)
+                self._streamed.add(role)
+
+    def _fits(self, needed: int) -> bool:
+        """Whether so many bytes of weights find room on the GPU, beside a fifth for what is computed with them. What
+        lies there already counts as room."""
+        free, _ = torch.cuda.mem_get_info(self.device)
+        unused = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        there = sum(p.nbytes for n in self._parts.networks.values() for p in n.parameters() if p.device.type == "cuda")
+        return bool(needed <= 0.8 * (free + unused + there))
 
 
 def _unknown(tokenizer: Any, words: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
@@ -239,24 +304,3 @@ def _unknown(tokenizer: Any, words: Sequence[str]) -> Iterator[tuple[str, list[s
         spelled = [piece for piece in pieces if piece.strip("▁")]
         if tokenizer.unk_token in pieces or (word.isalpha() and len(spelled) >= len(word) > 1):
             yield word, pieces
-
-
-class _Enough(Exception):
-    """Ends a forward whose operations are counted."""
-
-
-def _count(forward: Callable[[], Any], until: torch.nn.Module | None = None) -> int:
-    """Floating-point operations of a forward, or of its part up to the end of a module."""
-
-    def stop(*_: Any) -> None:
-        raise _Enough
-
-    handle = until.register_forward_hook(stop) if until is not None else None
-    try:
-        counter = FlopCounterMode(display=False)
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter, suppress(_Enough):
-            forward()
-    finally:
-        if handle is not None:
-            handle.remove()
-    return int(counter.get_total_flops())

@@ -161,6 +161,13 @@ class Model(ABC):
     def flops(self) -> dict[str, int]:
         """Floating-point operations per sample: `full` and `stopped` forward, `decode`, and `encode` per text."""
 
+    @abstractmethod
+    def weights(self) -> dict[str, int]:
+        """Bytes of the weights behind each of these, in the model's precision."""
+
+    def make_ready(self, whole: bool) -> None:  # noqa: B027  # most models are always ready
+        """Said before forwards: whether any of them is whole, or all stop at the probe."""
+
     @final
     @property
     def precision(self) -> str:
@@ -187,12 +194,15 @@ class Source:
     dtype: str
     size: int | None
     probe: str | None
+    compile: bool
+    offload: bool | None
 
 
 @dataclass(frozen=True)
 class Options:
     """How to load a model: other parts for it (`unet`: another denoiser), where it runs, the pictures' size in pixels,
-    and the module to probe."""
+    the module to probe, whether its denoiser is compiled, and whether weights stay in the CPU's memory and are streamed
+    to the device (None: where they do not fit there)."""
 
     device: torch.device
     dtype: torch.dtype
@@ -201,6 +211,8 @@ class Options:
     scheduler: str | None = None
     size: int | None = None
     probe: str | None = None
+    compile: bool = False
+    offload: bool | None = None
 
 
 @runtime_checkable
