@@ -32,6 +32,7 @@ STAGES = [
     "batches",
     "texts",
     "capture",
+    "tuning",
     "disk",
     "rows",
     "table",

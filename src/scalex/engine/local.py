@@ -11,6 +11,7 @@ from scalex.errors import ScalexError
 from scalex.models import Model
 from scalex.records import Prompt
 from scalex.store import Store
+from scalex.tuning import tuned
 
 __all__ = ["NAME", "fill"]
 
@@ -36,6 +37,7 @@ def fill(
     began, recipes = time.perf_counter(), plan.recipes(model)
     groups = missing(store, recipes, prompts, seeds)
     total = sum(map(len, groups.values()))
+    plan = tuned(model, plan, total)
     count, parts = Count(total, progress), []
     try:
         for unit in cut(groups, max(1, total)):
