@@ -4,16 +4,21 @@
     python bench/speed.py --size sdxl             # of SDXL's size, at 1,024 pixels
     python bench/speed.py --device cuda --batch 16
 
+    python bench/speed.py --compile               # the text reading with compiled blocks, too
+    python bench/speed.py --device cuda --size sd15 --size sdxl --compile     # on a GPU: some minutes
+
 Models of another size have random weights: what a forward costs does not depend on them. Repeats are interleaved, and
-each row is their median. A guided step costs what any other does, so that the 50 are measured by two of them. On CUDA
-the rate of a matrix product is measured in the same run, and each row says what part of it the forward reaches.
-Writes bench/results/speed-DEVICE-SIZE.json; exit code 1 where a mark is missed.
+each row is their median. A guided step costs what any other does, so that the 50 are measured by two of them. scalex
+encodes a text once and keeps it, however many seeds follow; a pipeline's call encodes its texts each time. Then one
+stopped and one whole forward are taken apart, by kinds of operations. On CUDA the rate of a matrix product is measured
+in the same run. Writes bench/results/speed-DEVICE-SIZE.json; exit code 1 where a mark is missed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import sys
@@ -22,6 +27,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +35,14 @@ import diffusers
 import numpy as np
 import torch
 import transformers
+from torch.profiler import ProfilerActivity, profile
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from scalex.capture import Plan, capture
 from scalex.models import Model, load_model
 from scalex.organisms import EMBEDDED, EMBEDDED_UNET
 from scalex.organisms.marks import Mark
+from scalex.trajectory import Probe
 
 ROOT = Path(__file__).parent.parent
 TEXT = "a photo of a nurse"
@@ -45,9 +53,11 @@ def main() -> int:
     """Measures and prints; returns the exit code."""
     asked = _asked()
     marks: list[Mark] = []
-    for size in asked.size or ["organism", "sd15"]:
-        with _model(size, asked.device) as (model, folder):
-            marks += _measure(model, folder, size, asked)
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["SCALEX_CACHE"] = cache
+        for size in asked.size or ["organism", "sd15"]:
+            with _model(size, asked.device) as (model, folder):
+                marks += _measure(model, folder, size, asked)
     return int(not all(mark.ok for mark in marks))
 
 
@@ -57,6 +67,7 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch", type=int, help="samples in a batch; by default what suits the device")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--compile", action="store_true", help="the text reading with compiled blocks, too")
     return parser.parse_args()
 
 
@@ -163,7 +174,7 @@ class _Ways:
     """Each way to learn of a concept from a batch of seeds; a call does it once."""
 
     def __init__(self, model: Model, folder: Path, batch: int) -> None:
-        self.model, self.batch = model, batch
+        self.model, self.batch, self._folder = model, batch, folder
         unet = (
             {"unet": diffusers.UNet2DConditionModel.from_pretrained(EMBEDDED / EMBEDDED_UNET)}
             if folder == EMBEDDED
@@ -217,9 +228,18 @@ class _Ways:
         with torch.inference_mode(), traced.trace(noise, 500, states):
             traced.mid_block.output.mean((2, 3)).save()
 
-    def _capture(self, plan: Plan) -> None:
+    def compiled(self) -> None:
+        """As `text`, with compiled blocks."""
+        self._capture(Plan(readings=("text",), guidance=1.0, batch=self.batch), self._compiled)
+
+    @cached_property
+    def _compiled(self) -> Model:
+        own = {"unet": EMBEDDED_UNET} if self._folder == EMBEDDED else {}
+        return load_model(self._folder, device=self.model.device, dtype=self.model.dtype, compile=True, **own)
+
+    def _capture(self, plan: Plan, model: Model | None = None) -> None:
         samples = [(TEXT, seed) for seed in range(self.batch)]
-        capture(self.model, samples, plan, lambda reading, batch, values: np.isfinite(values).all())
+        capture(model or self.model, samples, plan, lambda reading, batch, values: np.isfinite(values).all())
 
     def _call(self, steps: int, guidance: float, output: str = "np") -> None:
         self._seen.clear()
@@ -242,7 +262,8 @@ def _measure(model: Model, folder: Path, size: str, asked: argparse.Namespace) -
     """All ways, interleaved; prints the table and writes it."""
     batch = asked.batch or (8 if size == "organism" or model.device.type == "cuda" else 1)
     ways = _Ways(model, folder, batch)
-    names = ["text", "picture", "hooked", "lcm", "guided", "decoded", *(["nnsight"] if size != "sdxl" else [])]
+    more = [*(["nnsight"] if size != "sdxl" else []), *(["compiled"] if asked.compile else [])]
+    names = ["text", "picture", "hooked", "lcm", "guided", "decoded", *more]
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(asked.repeats + 1):  # the first warms up
         for name in names:
@@ -253,12 +274,14 @@ def _measure(model: Model, folder: Path, size: str, asked: argparse.Namespace) -
     each["fifty"] = each["guided"] / 2 * GUIDED + each["decoded"]
     marks = _marks(each, size, model.device.type)
     rows = {name: {"seconds": took, "times": took / each["text"]} for name, took in each.items()}
-    told = _told(model, size, batch, asked.repeats, each)
+    told = _told(model, size, batch, asked.repeats, each) | {"profile": _profile(model, batch)}
     out = ROOT / "bench" / "results" / f"speed-{model.device.type}-{size}.json"
     out.write_text(json.dumps(told | {"rows": rows, "marks": [mark.row() for mark in marks]}, indent=1) + "\n")
     print(f"\n{size}, {told['device']}, {model.precision}, batch {batch}, median of {asked.repeats}")
     for name, row in rows.items():
         print(f"  {name:8} {row['seconds']:10.4f} s a sample  {row['times']:8.1f} x the text reading")
+    for kind, (stopped, whole) in told["profile"].items():
+        print(f"  {kind:12} {stopped:8.4f} s of a stopped forward, {whole:8.4f} s of a whole: {whole / stopped:5.2f} x")
     for mark in marks:
         print(f"  {'ok    ' if mark.ok else 'MISSED'} {mark.name}: {mark.value:.2f} {mark.asked}")
     return marks
@@ -285,6 +308,10 @@ def _marks(each: dict[str, float], size: str, device: str) -> list[Mark]:
         Mark(f"{where}: picture reading against four steps, decoded and classified", each["lcm"] / picture, asked[3]),
         Mark(f"{where}: picture reading against fifty guided steps", each["fifty"] / picture, asked[4]),
     ]
+    if "compiled" in each:
+        marks.append(
+            Mark(f"{where}: compiled text reading against a whole pipeline", each["hooked"] / each["compiled"])
+        )
     if "nnsight" in each:
         marks.append(Mark(f"{where}: text reading against nnsight", each["nnsight"] / text))
     return marks
@@ -305,6 +332,41 @@ def _told(model: Model, size: str, batch: int, repeats: int, each: dict[str, flo
         "tflops": flops["stopped"] / each["text"] / 1e12,
     }
     return told | ({"matmul_tflops": _matmul_rate(model)} if cuda else {})
+
+
+KINDS = {
+    "attention": ("scaled_dot_product", "flash", "softmax", "bmm"),
+    "convolution": ("conv", "cudnn"),
+    "linear": ("addmm", "aten::mm", "gemm", "matmul", "linear"),
+    "norm": ("norm",),
+}
+
+
+def _profile(model: Model, batch: int) -> dict[str, tuple[float, float]]:
+    """Seconds a sample that a stopped and a whole forward spend on each kind of operation, by torch's profiler."""
+    condition = model.encode([TEXT]).expand(batch)
+    noisy, at = torch.zeros(batch, *model.latent_shape, device=model.device), torch.tensor(999)
+    spent: list[dict[str, float]] = []
+    with Probe(model) as probe, torch.inference_mode():
+        for way in (probe.stop, probe.read):
+            way(lambda: model.predict(noisy, at, condition))
+            activities = [ProfilerActivity.CUDA if model.device.type == "cuda" else ProfilerActivity.CPU]
+            with profile(activities=activities) as seen:
+                way(lambda: model.predict(noisy, at, condition))
+                if model.device.type == "cuda":
+                    torch.cuda.synchronize()
+            spent.append(_by_kind(seen.key_averages(), model.device.type, batch))
+    return {kind: (spent[0][kind], spent[1][kind]) for kind in [*KINDS, "other"]}
+
+
+def _by_kind(events: Any, device: str, batch: int) -> dict[str, float]:
+    found = dict.fromkeys([*KINDS, "other"], 0.0)
+    for event in events:
+        took = event.self_device_time_total if device == "cuda" else event.self_cpu_time_total
+        name = event.key.lower()
+        kind = next((kind for kind, parts in KINDS.items() if any(part in name for part in parts)), "other")
+        found[kind] += took / 1e6 / batch
+    return found
 
 
 def _matmul_rate(model: Model) -> float:

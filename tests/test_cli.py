@@ -136,6 +136,7 @@ def test_a_dry_run_says_what_it_would_take_and_writes_nothing(scalex: Run) -> No
     ahead = json.loads(done.stdout)
     assert ahead["samples"] == 2 * 5 * 6, "neutral, and both values in both wordings"
     assert min(ahead["flops"], ahead["bytes"], ahead["seconds"]) > 0
+    assert 10e6 < ahead["memory"] < 10e9
     assert scalex("report", "dry").returncode == 2
 
 

@@ -6,6 +6,7 @@ many runs may share.
 
 from __future__ import annotations
 
+import resource
 import shlex
 import sys
 import time
@@ -77,10 +78,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Outlook:
-    """What a job will still take: samples that the store lacks, FLOPs, bytes on disk and seconds on this device.
+    """What a job will still take: samples that the store lacks, FLOPs, bytes on disk, seconds on this device, and bytes
+    of its memory (of a GPU; else of this process), at most, as a short trial saw it.
 
-    FLOPs and seconds hold the pictures of the report, too. `most` says the same if no concept is decided before the
-    budget of seeds is spent, where the spec adds seeds to undecided ones.
+    FLOPs, seconds and memory hold the pictures of the report, too. `most` says the same if no concept is decided before
+    the budget of seeds is spent, where the spec adds seeds to undecided ones.
     """
 
     samples: int
@@ -88,6 +90,7 @@ class Outlook:
     flops: float
     bytes: int
     seconds: float
+    memory: int
     most: Outlook | None = None
 
 
@@ -211,7 +214,7 @@ def prepare(
 
 def outlook(job: Job, out: str | Path = "runs/audit", store: str | Path | None = None) -> Outlook:
     """What the job will still take, from counted FLOPs and a short measurement on this device."""
-    place, each = runs.store_of(Path(out), store), _seconds_each(job)
+    place, each = runs.store_of(Path(out), store), _trial(job)
     todo = _lacking(job, place, job.prompts, job.seeds)
     ahead, names = _ahead(job, todo, each), _analyses_of(job.spec)
     if sequential.schedule(job.spec, names) is None:
@@ -221,15 +224,22 @@ def outlook(job: Job, out: str | Path = "runs/audit", store: str | Path | None =
     return replace(ahead, most=_ahead(job, list(dict.fromkeys([*todo, *more])), each))
 
 
-def _ahead(job: Job, todo: Sequence[tuple[str, int]], seconds_each: float) -> Outlook:
-    """What these samples and the pictures take."""
+def _ahead(job: Job, todo: Sequence[tuple[str, int]], trial: tuple[float, int]) -> Outlook:
+    """What these samples and the pictures take, after a `_trial`."""
     steps, texts = job.plan.resolve(job.model), len({t for t, _ in todo})
     width = job.plan.width(job.model) * (len(steps.text) + len(steps.picture))
     drawn = len(_to_draw(job)[0]) * len(_to_draw(job)[1])
     each = job.model.flops()
     flops = _flops(job, len(todo), texts) + drawn * (steps.total * (1 + steps.doubled) * each["full"] + each["decode"])
-    seconds = seconds_each * (len(todo) + drawn)
-    return Outlook(len(todo), texts, float(flops), len(todo) * (width * 4 + 100), seconds)
+    seconds, memory = trial[0] * (len(todo) + drawn), trial[1] + (_weights_of_pictures(job) if drawn else 0)
+    return Outlook(len(todo), texts, float(flops), len(todo) * (width * 4 + 100), seconds, memory)
+
+
+def _weights_of_pictures(job: Job) -> int:
+    """Bytes that only drawing needs: the decoder, and what lies behind the probe where no capture comes to it."""
+    weights = job.model.weights()
+    stops = job.plan.resolve(job.model).full == 0
+    return weights["decode"] + (weights["full"] - weights["stopped"] if stops else 0)
 
 
 def _lacking(job: Job, place: Path, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[tuple[str, int]]:
@@ -240,10 +250,13 @@ def _lacking(job: Job, place: Path, prompts: Sequence[Prompt], seeds: Sequence[i
     return list(dict.fromkeys(sample for group in groups.values() for sample in group))
 
 
-def _seconds_each(job: Job) -> float:
-    """Seconds that a sample takes here: the better of two short trials."""
+def _trial(job: Job) -> tuple[float, int]:
+    """Seconds that a sample takes here, the better of two short trials, and the bytes of memory that these took."""
     some = [job.samples[i * len(job.samples) // 16] for i in range(16)]
-    return min(capture(job.model, some, job.plan, lambda *_: None).seconds for _ in range(2)) / len(some)
+    seconds = min(capture(job.model, some, job.plan, lambda *_: None).seconds for _ in range(2)) / len(some)
+    if job.model.device.type == "cuda":
+        return seconds, torch.cuda.max_memory_allocated(job.model.device)
+    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _flops(job: Job, samples: int, texts: int) -> int:

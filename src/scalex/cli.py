@@ -656,7 +656,8 @@ def _say_outlook(job: Job, ahead: Outlook, as_json: bool) -> None:
     for bound, end in ends:
         typer.echo(
             f"{bound}{end.samples:,} samples of {end.texts:,} texts, {end.flops / 1e12:,.2f} TFLOP, "
-            f"{end.bytes / 1e6:,.1f} MB on disk, about {end.seconds:,.0f} s on {job.model.device}"
+            f"{end.bytes / 1e6:,.1f} MB on disk, {end.memory / 1e9:,.1f} GB of memory, "
+            f"about {end.seconds:,.0f} s on {job.model.device}"
         )
 
 
