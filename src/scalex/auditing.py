@@ -23,9 +23,10 @@ import torch
 from jaxtyping import Float32, UInt8
 
 from scalex import analyses, runs, sequential
+from scalex import engine as engines
 from scalex.capture import CaptureStats, Plan, Progress, capture, generate
 from scalex.disk import disk_errors
-from scalex.engine import Filled, engine, missing
+from scalex.engine import Filled, missing
 from scalex.errors import ScalexError, resumable
 from scalex.models import Model, load_model
 from scalex.organisms import EMBEDDED, EMBEDDED_SPEC, EMBEDDED_UNET
@@ -134,6 +135,8 @@ def audit(
     store: str | Path | None = None,
     device: str | None = None,
     workers: int | None = None,
+    engine: str | None = None,
+    address: str | None = None,
     progress: Progress | None = None,
     drawing: Progress | None = None,
     **overrides: Any,
@@ -146,6 +149,8 @@ def audit(
         out: folder of the run. store: of the latents; by default `store` in the run's folder.
         device: "cpu", "cuda", ...; None is the best there is. workers: processes that capture side by side, in turn on
             the devices of that kind, or on shares of the CPU's cores; None captures in this process.
+        engine, address: what captures, if not as `workers` says, and the address of its cluster; as for
+            `scalex.engine.engine`.
         progress: called with samples done and to do. drawing: with pictures done and to do.
         overrides: keys of the spec that replace its own (`seeds=64`).
 
@@ -154,7 +159,7 @@ def audit(
     """
     began = time.perf_counter()
     job = prepare(model, spec, device=device, **overrides)
-    folder, manifest = capture_run(job, out, store, progress, workers)
+    folder, manifest = capture_run(job, out, store, progress, workers, engine, address)
     manifest = draw_pictures(job, folder, manifest, drawing)
     with resumable("all samples were captured and are kept"):
         runs.save_manifest(folder, manifest | {"seconds": round(time.perf_counter() - began, 1)})
@@ -258,6 +263,8 @@ def capture_run(
     store: str | Path | None = None,
     progress: Progress | None = None,
     workers: int | None = None,
+    engine: str | None = None,
+    address: str | None = None,
 ) -> tuple[Path, dict[str, Any]]:
     """Captures what the store lacks of the job, and leaves a run that can be analysed. Returns its folder and manifest.
 
@@ -268,7 +275,7 @@ def capture_run(
     folder = runs.make_folder(out)
     place = runs.store_of(folder, store)
     names, opened = _analyses_of(job.spec), Store.open(place)
-    with engine(workers) as fill:
+    with engines.engine(workers, engine, address) as fill:
         filled, looks = sequential.capture_looks(
             job.spec, names, opened, job.model, job.prompts, job.plan, progress, fill
         )
@@ -291,6 +298,8 @@ def capture_shard(
     store: str | Path | None = None,
     progress: Progress | None = None,
     workers: int | None = None,
+    engine: str | None = None,
+    address: str | None = None,
 ) -> Filled:
     """Captures one of n parts of a job into a store that all parts share: the same job is then audited there, with
     nothing left to capture. No run is left, since it would be no whole one.
@@ -307,7 +316,7 @@ def capture_shard(
         raise ScalexError(f"there is no shard {i} of {n}", f"Shards are 1/{max(n, 1)} to {max(n, 1)}/{max(n, 1)}")
     opened = Store.open(runs.store_of(Path(out), store))
     texts = set(list(dict.fromkeys(p.text for p in job.prompts))[i - 1 :: n])
-    with engine(workers) as fill:
+    with engines.engine(workers, engine, address) as fill:
         part = [p for p in job.prompts if p.text in texts]
         return fill(opened, job.model, part, job.seeds, job.plan, progress)
 

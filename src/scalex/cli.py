@@ -57,6 +57,12 @@ ProbeOpt = Annotated[
 WorkersOpt = Annotated[
     int | None, typer.Option("--workers", help="Processes that capture side by side: one a GPU, or one a core.")
 ]
+EngineOpt = Annotated[
+    str | None, typer.Option("--engine", help="What captures: local, processes or ray; by default as --workers says.")
+]
+AddressOpt = Annotated[
+    str | None, typer.Option("--address", help="HOST:PORT of a Ray cluster; without, --engine ray starts one here.")
+]
 DeviceOpt = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, ...")]
 DtypeOpt = Annotated[str | None, typer.Option("--dtype", help="Of numbers: fp32, bf16 or fp16.")]
 PrecisionOpt = Annotated[
@@ -101,6 +107,8 @@ def audit(
     probe: ProbeOpt = None,
     device: DeviceOpt = None,
     workers: WorkersOpt = None,
+    engine: EngineOpt = None,
+    address: AddressOpt = None,
     dtype: DtypeOpt = None,
     precision: PrecisionOpt = None,
     budget: BudgetOpt = None,
@@ -142,6 +150,8 @@ def discover_associations(
     probe: ProbeOpt = None,
     device: DeviceOpt = None,
     workers: WorkersOpt = None,
+    engine: EngineOpt = None,
+    address: AddressOpt = None,
     dtype: DtypeOpt = None,
     dry_run: DryOpt = False,
     json_: JsonOpt = False,
@@ -178,6 +188,8 @@ def capture(
     probe: ProbeOpt = None,
     device: DeviceOpt = None,
     workers: WorkersOpt = None,
+    engine: EngineOpt = None,
+    address: AddressOpt = None,
     dtype: DtypeOpt = None,
     precision: PrecisionOpt = None,
     budget: BudgetOpt = None,
@@ -195,20 +207,20 @@ def capture(
     """Capture the latents that a spec asks for and that the store lacks: a run to be analysed later."""
     from scalex import auditing
 
-    keys = _keys(locals())
+    keys, crew = _keys(locals()), (workers, engine, address)
     job = auditing.prepare(model, spec, device=device, **keys)
     if dry_run:
         _say_outlook(job, auditing.outlook(job, out, store), json_)
         return
     if shard is not None:
         with _progress("capture") as (captured,):
-            part = auditing.capture_shard(job, _shard(shard), out, store, captured, workers)
+            part = auditing.capture_shard(job, _shard(shard), out, store, captured, *crew)
         _print(
             {"shard": shard, "asked": part.asked, "captured": part.captured, "seconds": round(part.seconds, 1)}, json_
         )
         return
     with _progress("capture", "draw") as (captured, drawn):
-        folder, manifest = auditing.capture_run(job, out, store, captured, workers)
+        folder, manifest = auditing.capture_run(job, out, store, captured, *crew)
         if pictures:
             manifest = auditing.draw_pictures(job, folder, manifest, drawn)
     _say_notes(manifest["notes"])
@@ -599,7 +611,8 @@ def _audited(given: dict[str, Any], keys: dict[str, Any]) -> Audit | None:
         _say_outlook(job, auditing.outlook(job, *place), given["json_"])
         return None
     with _progress("capture", "draw") as (captured, drawn):
-        how = {"device": device, "workers": given["workers"], "progress": captured, "drawing": drawn}
+        how = {name: given[name] for name in ("device", "workers", "engine", "address")}
+        how |= {"progress": captured, "drawing": drawn}
         done = auditing.audit(model, spec, out=place[0], store=place[1], **how, **keys)
     _say_notes(done.manifest["notes"])
     if given["json_"]:

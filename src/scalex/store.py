@@ -90,6 +90,11 @@ class Store:
             _check_format(folder)
         return Store(folder, create)
 
+    @property
+    def address(self) -> str:
+        """What `Store.open` takes to open the same store in another process."""
+        return str(self.path)
+
     def missing(self, recipe: Recipe, pairs: Sequence[Sample]) -> list[Sample]:
         """The (text, seed) pairs that are not stored under this recipe: each once, in the order given.
 

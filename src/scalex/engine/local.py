@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from scalex.capture import Plan, Progress
 from scalex.engine._work import Count, Filled, cut, missing, run_unit, together
@@ -12,7 +14,7 @@ from scalex.models import Model
 from scalex.records import Prompt
 from scalex.store import Store
 
-__all__ = ["NAME", "fill"]
+__all__ = ["NAME", "begin", "fill"]
 
 NAME = "local"
 
@@ -44,3 +46,17 @@ def fill(
         said = f"interrupted: {count.done} of {count.total} samples were captured and are kept"
         raise ScalexError(said, "Run the same command again to go on from there") from None
     return together(recipes, prompts, seeds, parts, began)
+
+
+@contextmanager
+def begin(workers: int | None, address: str | None) -> Iterator[Any]:
+    """This process as an engine: it gives `fill`.
+
+    Raises:
+        ScalexError: more workers than one, or an address, which it has no use for.
+    """
+    if address is not None:
+        raise ScalexError("the local engine has no address", "Leave out --engine, or name ray")
+    if workers not in (None, 1):
+        raise ScalexError(f"the local engine can't have {workers} workers", "Leave out --engine, or name processes")
+    yield fill
