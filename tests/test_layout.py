@@ -30,6 +30,8 @@ STAGES = [
     "trajectory",
     "capture",
     "disk",
+    "places",
+    "keeping",
     "rows",
     "table",
     "health",

@@ -30,6 +30,7 @@ from scalex.engine import Filled, missing
 from scalex.errors import ScalexError, resumable
 from scalex.models import Model, load_model
 from scalex.organisms import EMBEDDED, EMBEDDED_SPEC, EMBEDDED_UNET
+from scalex.places import place_of
 from scalex.prompts import AuditSpec, build_prompts, load_spec, prompts_hash, resolve, samples
 from scalex.records import VARIED, Finding, Latents, Prompt, Reading, Recipe
 from scalex.report import Layout, lean_chart, rates_chart, render, write_tables
@@ -237,9 +238,9 @@ def _ahead(job: Job, todo: Sequence[tuple[str, int]], seconds_each: float) -> Ou
     return Outlook(len(todo), texts, float(flops), len(todo) * (width * 4 + 100), seconds)
 
 
-def _lacking(job: Job, place: Path, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[tuple[str, int]]:
+def _lacking(job: Job, place: str, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[tuple[str, int]]:
     """The samples of these that are still to be captured."""
-    if not place.is_dir():
+    if not place_of(place).exists():
         return samples(prompts, seeds)
     groups = missing(Store.open(place, create=False), job.plan.recipes(job.model), prompts, seeds)
     return list(dict.fromkeys(sample for group in groups.values() for sample in group))
@@ -360,7 +361,7 @@ def analyze(run: str | Path, names: Sequence[str] | None = None, *, store: str |
     spec = load_spec(manifest["spec"])
     chosen = names or _analyses_of(spec)
     _check_roles(chosen, spec, manifest)
-    read = partial(_latents, spec, manifest, folder, Path(store) if store else folder / manifest["store"])
+    read = partial(_latents, spec, manifest, folder, str(store or runs.kept_store(folder, manifest)))
     if looks := manifest.get("looks"):
         found, tables = sequential.replay(spec, chosen, looks, read(), read)
     else:
@@ -420,7 +421,8 @@ def latents_of(run: Audit) -> dict[Reading, Latents]:
     Raises:
         ScalexError: they are gone.
     """
-    return _latents(load_spec(run.manifest["spec"]), run.manifest, run.folder, run.folder / run.manifest["store"])
+    kept = runs.kept_store(run.folder, run.manifest)
+    return _latents(load_spec(run.manifest["spec"]), run.manifest, run.folder, kept)
 
 
 def _analyses_of(spec: AuditSpec) -> Sequence[str]:
@@ -436,7 +438,7 @@ def _prompts_of(spec: AuditSpec, manifest: Mapping[str, Any]) -> tuple[Prompt, .
 
 
 def _latents(
-    spec: AuditSpec, manifest: Mapping[str, Any], folder: Path, place: Path, look: sequential.Look | None = None
+    spec: AuditSpec, manifest: Mapping[str, Any], folder: Path, place: str, look: sequential.Look | None = None
 ) -> dict[Reading, Latents]:
     """Those of all prompts at the first seeds; or of a later look, without embeddings."""
     store = Store.open(place, create=False)

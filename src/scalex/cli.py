@@ -40,7 +40,12 @@ app.add_typer(store, name="store")
 ModelArg = Annotated[str | None, typer.Argument(help="Folder or hub id; the embedded organism if absent.")]
 SpecOpt = Annotated[Path | None, typer.Option("--spec", help="YAML file that says what to ask.")]
 OutOpt = Annotated[Path, typer.Option("--out", help="Folder of the run.")]
-StoreOpt = Annotated[str | None, typer.Option("--store", help="Folder of the latents; by default in the run's folder.")]
+StoreOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--store", help="Of the latents: a folder, by default in the run's, or s3://, gs:// or az://BUCKET/..."
+    ),
+]
 SeedsOpt = Annotated[int | None, typer.Option("--seeds", help="How many seeds, instead of the spec's.")]
 FirstSeedOpt = Annotated[
     int | None, typer.Option("--first-seed", help="Where seeds begin: others repeat an audit on other pictures.")
@@ -78,7 +83,7 @@ AnalysisOpt = Annotated[
 ]
 DryOpt = Annotated[bool, typer.Option("--dry-run", help="Say what it would take, and stop.")]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-MovedOpt = Annotated[Path | None, typer.Option("--store", help="Folder of the latents, if they were moved.")]
+MovedOpt = Annotated[str | None, typer.Option("--store", help="Folder of the latents, if they were moved.")]
 DevicesOpt = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
 RunArg = Annotated[Path, typer.Argument(help="Folder of a run.")]
 SideArg = Annotated[
@@ -86,7 +91,7 @@ SideArg = Annotated[
 ]
 FolderArg = Annotated[Path, typer.Argument(help="Folder of an organism.")]
 OrganismArg = Annotated[Path | None, typer.Argument(help="Folder of an organism; the embedded one if absent.")]
-StoreArg = Annotated[Path, typer.Argument(help="Folder of the store.")]
+StoreArg = Annotated[str, typer.Argument(help="Folder of the store, or s3://, gs:// or az://BUCKET/FOLDER.")]
 
 _SHOWN = 20  # images, or files that were skipped, on the screen
 _UsageError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "UsageError")  # click's, or typer's own

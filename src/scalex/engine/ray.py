@@ -39,9 +39,13 @@ __all__ = ["NAME", "Rays", "begin", "connected"]
 NAME = "ray"
 
 _ADDRESS = "RAY_ADDRESS"
-_PATIENCE = 10  # seconds that an address has to answer
+_PATIENCE = 8.0  # seconds that an address has to answer
 _QUIET = 60  # seconds after which a cluster that begins no worker is worth a warning
 _OBJECTS = 80 << 20  # bytes: the least that Ray takes; words are small, and latents go to the store
+_SETTINGS_FRAME = b"\x04"
+_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(
+    [0, 0, 0, 4, 0, 0, 0, 0, 0]
+)  # RFC 9113, 3.4: its answer is one, too
 _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # else Ray prints on standard output that a worker died, which is ours to say
@@ -49,6 +53,7 @@ _SETTINGS = {
 }
 _SILENT = {"log_to_driver": False, "configure_logging": False, "logging_level": logging.ERROR}
 _TOKEN = secrets.token_hex(32)
+_REACH = "On a cluster every worker must reach the model and the store, by the names that they have here"
 _ANOTHER = "Name another with --address, or leave it out for a Ray of this machine alone"
 
 
@@ -88,6 +93,8 @@ class _Hand(Hand):
             word, said = self._ray.get(self.call)
         except self._ray.exceptions.RayError as error:
             word, said = "died", _cause(error)
+        if word == "stopped" and not self.began:
+            said = (said[0], f"{said[1]}. {_REACH}" if said[1] else _REACH)
         self.call = self.actor.say.remote(None) if word == "written" else None
         return word, said
 
@@ -151,15 +158,16 @@ def begin(workers: int | None, address: str | None) -> Iterator[Any]:
 
 @contextmanager
 def connected(address: str | None = None) -> Iterator[bool]:
-    """A connection to a Ray cluster, which is taken as it is where there is one already; gives whether it is our own.
+    """A connection to a Ray cluster; without an address, one that is there already is taken. Gives whether it is ours.
 
     Raises:
         ScalexError: Ray is not installed, or no Ray answers at the address within ten seconds.
     """
-    ray, address = _ray(), address or os.environ.get(_ADDRESS)
-    if ray.is_initialized():
+    ray = _ray()
+    if ray.is_initialized() and address is None:
         yield False
         return
+    address = address or os.environ.get(_ADDRESS)
     with TemporaryDirectory(prefix="scalex-") as folder:  # nobody else may enter it
         with warnings.catch_warnings():
             warnings.filterwarnings(
@@ -190,17 +198,27 @@ def _start(ray: Any, folder: str) -> None:
 
 
 def _join(ray: Any, address: str) -> None:
-    parts = urlsplit(address if "://" in address else f"//{address}")
     try:
-        socket.create_connection((parts.hostname or "", parts.port or 0), timeout=_PATIENCE).close()
+        _probe(address)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ScalexError(f"no Ray answers at {address}: {reason}", _ANOTHER) from None
     try:
         ray.init(address=address, **_SILENT)
-    except Exception as error:
+    except Exception as error:  # of many kinds: another version, a wrong token, a client server without its package
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ScalexError(f"the Ray at {address} can't be joined: {reason.rstrip('.')}", _ANOTHER) from error
+
+
+def _probe(address: str) -> None:
+    """Raises OSError or ValueError unless a gRPC server answers: `ray.init` waits for minutes, and for anything."""
+    parts = urlsplit(address if "://" in address else f"//{address}")
+    if not (parts.hostname and parts.port):
+        raise ValueError("it is not HOST:PORT")
+    with socket.create_connection((parts.hostname, parts.port), timeout=_PATIENCE) as probe:
+        probe.sendall(_HELLO)
+        if probe.recv(9)[3:4] != _SETTINGS_FRAME:
+            raise ValueError("another program listens there")
 
 
 def _ray() -> Any:
