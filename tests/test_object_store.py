@@ -30,10 +30,12 @@ moto = pytest.importorskip("moto.server")
 pytest.importorskip("obstore")
 
 SPEC = """
-concepts: [doctor, nurse]
-attributes: {gender: {values: [a man, a woman]}}
-templates: ["a photo of {}"]
 seeds: 4
+templates: ["a photo of a {}"]
+concepts: [cook, pilot]
+attributes: {gender: preset}
+resamples: 200
+permutations: 199
 analyses: [defaults]
 """
 
@@ -166,6 +168,7 @@ def test_an_audit_keeps_its_latents_there(bucket: str, tmp_path: Path) -> None:
 
     (tmp_path / "spec.yaml").write_text(SPEC)
     planned = run("audit", "--spec", "spec.yaml", "--store", bucket, "--dry-run", "--json")
+    assert planned.returncode == 0, planned.stderr
     assert json.loads(planned.stdout)["samples"] == 24
     audited = run("audit", "--spec", "spec.yaml", "--out", "run", "--store", bucket, "--json")
     assert audited.returncode == 0, audited.stderr
@@ -190,7 +193,7 @@ def test_a_refused_write_is_one_line_and_keeps_what_was_written(bucket: str, ser
     try:
         with pytest.raises(ScalexError, match=f"{bucket} refuses access.* Check AWS_ACCESS_KEY_ID"):
             Store.open(bucket, create=False)
-        with pytest.raises(ScalexError, match=f"{bucket} refuses access: what was written before is kept"):
+        with pytest.raises(ScalexError, match=f"{bucket} refuses access"):
             store.write(RECIPE, samples(1, 1), truth(samples(1, 1)))
         with pytest.raises(ScalexError, match=f"{bucket} refuses access"), engine(1, "processes") as fill_it:
             fill_it(store, ddim, PROMPTS, SEEDS, PLAN)

@@ -228,11 +228,20 @@ def test_an_address_that_does_not_answer_is_one_line() -> None:
         with pytest.raises(ScalexError, match=f"no Ray answers at {address}: Connection refused. Name"):
             Rays(address=address)
     with socket.create_server(("127.0.0.1", 0)) as web:
-        threading.Thread(target=lambda: web.accept()[0].sendall(b"HTTP/1.1 400 Bad Request\r\n")).start()
+        answering = threading.Thread(target=_answer, args=(web,))
+        answering.start()
         with pytest.raises(ScalexError, match=r"no Ray answers at .*: another program listens there"):
             Rays(address=f"127.0.0.1:{web.getsockname()[1]}")
+        answering.join()
     with pytest.raises(ScalexError, match="no Ray answers at head: it is not HOST:PORT"):
         Rays(address="head")
+
+
+def _answer(web: socket.socket) -> None:
+    """As a web server answers whom it does not understand."""
+    with web.accept()[0] as caller:
+        caller.recv(99)
+        caller.sendall(b"HTTP/1.1 400 Bad Request\r\n")
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,11 +98,11 @@ class CaptureStats:
         return self.full * each["full"] + self.stopped * each["stopped"] + self.texts * each["encode"]
 
 
-def batch_size(model: Model, plan: Plan) -> int:
-    """How many samples a batch has at first: what the plan says, or what suits the device."""
+def batch_size(model: Model, plan: Plan, device: str | None = None) -> int:
+    """How many samples a batch has at first: what the plan says, or what suits the device (by default the model's)."""
     height, width = model.latent_shape[1:]
     # About 32 Stable Diffusion samples of 512 pixels on a GPU; on a CPU what stays near its caches.
-    usual = max(1, min(256, (2**17 if model.device.type == "cuda" else 2**13) // (height * width)))
+    usual = max(1, min(256, (2**17 if (device or model.device.type) == "cuda" else 2**13) // (height * width)))
     return plan.batch or usual
 
 

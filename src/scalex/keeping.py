@@ -180,10 +180,10 @@ class InBucket:
                 return_transaction=True,
                 storage_options=options,
             )
-            # Once only: Lance would try again on top of what the other process committed, and drop its rows.
+            # Without retries: Lance would commit on top of what another process had, and drop its rows.
             lance.LanceDataset.commit(self.uri, first, storage_options=options, max_retries=0)
-        except OSError as error:
-            if not (lost_race(error) or "already exists" in str(error)):
+        except OSError:
+            if not self.exists():  # else another process was first
                 raise
 
     def flush(self, dataset: lance.LanceDataset) -> None:

@@ -49,10 +49,12 @@ class Shift:
             self.aside.append((unit, why))
             return
         half = len(unit.samples) // 2
-        self.left.extendleft([unit._replace(samples=unit.samples[half:]), unit._replace(samples=unit.samples[:half])])
+        parts = (unit.samples[half:], unit.samples[:half])
+        self.left.extendleft(unit._replace(samples=part, again=True) for part in parts)
 
     def died(self, unit: Unit, why: str) -> None:
         """The unit of a dead worker is done again, unless it is one that workers die of."""
+        unit = unit._replace(again=True)
         self.deaths[unit] += 1
         if self.deaths[unit] < TRIES:
             self.left.appendleft(unit)
@@ -159,6 +161,10 @@ class Crew(ABC, Generic[H]):
             hand.end()
         self._crew = []
 
+    def _device(self, model: Model) -> str:
+        """The kind of device that workers run on."""
+        return model.device.type
+
     @abstractmethod
     def _room(self, model: Model) -> int:
         """How many workers there is room for.
@@ -198,7 +204,7 @@ class Crew(ABC, Generic[H]):
         groups = missing(store, recipes, prompts, seeds)
         total = sum(map(len, groups.values()))
         count = Count(total, progress)
-        units = cut(groups, _BATCHES * batch_size(model, plan))
+        units = cut(groups, _BATCHES * batch_size(model, plan, self._device(model)))
         shift = Shift(deque(units), plan, count)
         try:
             if units:

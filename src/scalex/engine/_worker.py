@@ -56,7 +56,8 @@ class Worker:
         self._store = Store.open(post.store)
 
     def run(self, unit: Unit, plan: Plan, written: Callable[[int], None]) -> list[CaptureStats]:
-        """Captures what the store still lacks of a unit: another may have captured a part of it before it died.
+        """Captures a unit; of one that another worker had, what the store still lacks. Others are not looked up: that
+        reads all keys of the store, which takes longer than the unit once there are millions.
 
         Args:
             written: called with the number of samples, after each batch that is on the disk.
@@ -65,7 +66,7 @@ class Worker:
             StoreFailed: the store cannot be written to. ScalexError: as `scalex.capture.capture`.
         """
         recipes = {r: recipe for r, recipe in plan.recipes(self._model).items() if r in unit.readings}
-        parts = cut(lacking(self._store, recipes, unit.samples), len(unit.samples))
+        parts = cut(lacking(self._store, recipes, unit.samples), len(unit.samples)) if unit.again else [unit]
         written(len(unit.samples) - sum(len(part.samples) for part in parts))
         found = []
         for part in parts:

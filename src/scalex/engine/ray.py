@@ -124,15 +124,19 @@ class Rays(Crew[_Hand]):
         super().__exit__(*how)
         self._connection.close()
 
+    def _device(self, model: Model) -> str:
+        """That of the model; but the cluster's GPUs where this machine, as a head often, has none."""
+        return "cuda" if not torch.cuda.is_available() and _has("GPU") else model.device.type
+
     def _room(self, model: Model) -> int:
-        wanted = "GPU" if _device(model) == "cuda" else "CPU"
+        wanted = "GPU" if self._device(model) == "cuda" else "CPU"
         room = _has(wanted)
         if not room:
             raise ScalexError(f"the Ray cluster has no {wanted}", f"Add a node with one. {_ANOTHER}")
         return room
 
     def _posts(self, model: Model, store: Store, n: int) -> list[Post]:
-        device = _device(model)
+        device = self._device(model)
         shares = share_cores(n) if self._own and device == "cpu" else [None] * n
         return [Post(model.source, model.fingerprint, store.address, device, share) for share in shares]
 
@@ -240,11 +244,6 @@ def _ray() -> Any:
 def _has(resource: str) -> int:
     """How much of a resource the cluster has in all."""
     return int(_ray().cluster_resources().get(resource, 0))
-
-
-def _device(model: Model) -> str:
-    """Where workers run: as the model does; but on the cluster's GPUs where this machine, as a head often, has none."""
-    return "cuda" if not torch.cuda.is_available() and _has("GPU") else model.device.type
 
 
 def _cause(error: Exception) -> str:
