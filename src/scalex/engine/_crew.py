@@ -163,7 +163,7 @@ class Crew(ABC, Generic[H]):
 
     def _device(self, model: Model) -> str:
         """The kind of device that workers run on."""
-        return model.device.type
+        return str(model.device.type)
 
     @abstractmethod
     def _room(self, model: Model) -> int:

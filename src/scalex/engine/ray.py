@@ -42,10 +42,8 @@ _ADDRESS = "RAY_ADDRESS"
 _PATIENCE = 8.0  # seconds that an address has to answer
 _QUIET = 60  # seconds after which a cluster that begins no worker is worth a warning
 _OBJECTS = 80 << 20  # bytes: the least that Ray takes; words are small, and latents go to the store
-_SETTINGS_FRAME = b"\x04"
-_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(
-    [0, 0, 0, 4, 0, 0, 0, 0, 0]
-)  # RFC 9113, 3.4: its answer is one, too
+_SETTINGS_FRAME = b"\x04"  # RFC 9113, 3.4: with one each side of HTTP/2 begins
+_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000")
 _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # else Ray prints on standard output that a worker died, which is ours to say
@@ -126,7 +124,7 @@ class Rays(Crew[_Hand]):
 
     def _device(self, model: Model) -> str:
         """That of the model; but the cluster's GPUs where this machine, as a head often, has none."""
-        return "cuda" if not torch.cuda.is_available() and _has("GPU") else model.device.type
+        return "cuda" if not torch.cuda.is_available() and _has("GPU") else super()._device(model)
 
     def _room(self, model: Model) -> int:
         wanted = "GPU" if self._device(model) == "cuda" else "CPU"
@@ -150,7 +148,8 @@ class Rays(Crew[_Hand]):
         if not heard and not self._warned and not any(hand.began for hand in crew):
             self._warned = True
             warnings.warn(f"no worker has begun for {_QUIET} s: the Ray cluster has no room for one yet", stacklevel=2)
-        return [hand for hand in crew if hand.call in heard]
+        speaking = set(heard)
+        return [hand for hand in crew if hand.call in speaking]
 
 
 @contextmanager
