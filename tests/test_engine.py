@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from scalex.capture import Plan, capture
 from scalex.engine import fill
@@ -82,3 +83,24 @@ def test_the_cost_is_that_of_the_forwards(store: Store, ddim: Model) -> None:
     filled, each = fill(store, ddim, PROMPTS, SEEDS, PLAN), ddim.flops()
     assert filled.flops(ddim) == 24 * each["full"] + 12 * each["stopped"] + 5 * each["encode"]
     assert filled.seconds > 0
+
+
+def test_a_device_that_fails_midway_is_said_and_nothing_is_lost(store: Store, ddim: Model) -> None:
+    """As CUDA says it when a GPU falls off the bus."""
+    calls: list[int] = []
+
+    def fail(module: torch.nn.Module, inputs: object) -> None:
+        calls.append(1)
+        if len(calls) > 6:
+            raise torch.AcceleratorError("CUDA error: unspecified launch failure\nCUDA kernel errors might be ...")
+
+    handle = ddim._unet.conv_in.register_forward_pre_hook(fail)  # type: ignore[attr-defined]
+    said = (
+        r"cpu failed \(CUDA error: unspecified launch failure\): 8 of 12 samples were captured and are kept\. Run the"
+    )
+    try:
+        with pytest.raises(ScalexError, match=said):
+            fill(store, ddim, PROMPTS, SEEDS, PLAN)
+    finally:
+        handle.remove()
+    assert fill(store, ddim, PROMPTS, SEEDS, PLAN).captured == 4

@@ -34,6 +34,8 @@ STAGES = [
     "capture",
     "tuning",
     "disk",
+    "places",
+    "keeping",
     "rows",
     "table",
     "health",

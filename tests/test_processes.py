@@ -10,20 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
-from scalex.capture import Plan
-from scalex.engine import Filled, Processes, fill
+from crew import PLAN, PROMPTS, SEEDS, TOTAL, all_there, damaged
+from scalex.engine import Processes, fill
 from scalex.errors import ScalexError
 from scalex.models import Model, load_model
-from scalex.records import Prompt
 from scalex.store import Store
-
-WORDS = ("nurse", "pilot", "farmer", "man")
-PROMPTS = tuple(Prompt(f"a photo of a {word}", word, "a photo of a {}") for word in WORDS)
-SEEDS = tuple(range(12))
-PLAN = Plan(steps=2, guidance=1.0, batch=2)
-TOTAL = len(PROMPTS) * len(SEEDS)
 
 
 @pytest.fixture
@@ -35,12 +27,6 @@ def store(tmp_path: Path) -> Store:
 def engine() -> Iterator[Processes]:
     with Processes(1) as one:
         yield one
-
-
-def all_there(store: Store, filled: Filled) -> bool:
-    return all(
-        not store.missing(recipe, [(p.text, s) for p in PROMPTS for s in SEEDS]) for recipe in filled.recipes.values()
-    )
 
 
 def test_two_workers_store_what_one_process_stores_to_the_last_bit(tmp_path: Path, ddim: Model) -> None:
@@ -109,20 +95,7 @@ def test_a_unit_that_workers_die_of_is_set_aside_and_the_rest_is_done(
 def test_a_sample_that_cannot_be_captured_is_named_and_all_others_are_kept(
     store: Store, tiny_folder: Callable[..., Path], tmp_path: Path, engine: Processes
 ) -> None:
-    """A word whose embedding is not finite: a damaged model, whose other prompts are sound."""
-    folder = tmp_path / "damaged"
-    sound = tiny_folder()
-    for path in sound.rglob("*"):
-        if path.is_file():
-            to = folder / path.relative_to(sound)
-            to.parent.mkdir(parents=True, exist_ok=True)
-            to.write_bytes(path.read_bytes())
-    model = load_model(folder, device="cpu")
-    token = model._parts.tokenizers["tokenizer"].convert_tokens_to_ids("pilot</w>")  # type: ignore[attr-defined]
-    weights = folder / "text_encoder" / "model.safetensors"
-    tensors = load_file(weights)
-    next(t for name, t in tensors.items() if name.endswith("token_embedding.weight"))[token] = float("nan")
-    save_file(tensors, weights, {"format": "pt"})
+    folder = damaged(tiny_folder(), tmp_path / "damaged")
     with pytest.raises(ScalexError) as caught:
         engine.fill(store, load_model(folder, device="cpu"), PROMPTS, SEEDS[:3], PLAN)
     assert str(caught.value).startswith(

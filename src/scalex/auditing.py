@@ -24,12 +24,14 @@ import torch
 from jaxtyping import Float32, UInt8
 
 from scalex import analyses, runs, sequential
+from scalex import engine as engines
 from scalex.capture import CaptureStats, Plan, Progress, capture, generate
 from scalex.disk import disk_errors
-from scalex.engine import Filled, engine, missing
+from scalex.engine import Filled, missing
 from scalex.errors import ScalexError, resumable
 from scalex.models import Model, load_model
 from scalex.organisms import EMBEDDED, EMBEDDED_SPEC, EMBEDDED_UNET
+from scalex.places import place_of
 from scalex.prompts import AuditSpec, build_prompts, load_spec, prompts_hash, resolve, samples
 from scalex.records import VARIED, Finding, Latents, Prompt, Reading, Recipe
 from scalex.report import Layout, lean_chart, rates_chart, render, write_tables
@@ -137,6 +139,8 @@ def audit(
     store: str | Path | None = None,
     device: str | None = None,
     workers: int | None = None,
+    engine: str | None = None,
+    address: str | None = None,
     progress: Progress | None = None,
     drawing: Progress | None = None,
     **overrides: Any,
@@ -149,6 +153,8 @@ def audit(
         out: folder of the run. store: of the latents; by default `store` in the run's folder.
         device: "cpu", "cuda", ...; None is the best there is. workers: processes that capture side by side, in turn on
             the devices of that kind, or on shares of the CPU's cores; None captures in this process.
+        engine, address: what captures, if not as `workers` says, and the address of its cluster; as for
+            `scalex.engine.engine`.
         progress: called with samples done and to do. drawing: with pictures done and to do.
         overrides: keys of the spec that replace its own (`seeds=64`).
 
@@ -157,7 +163,7 @@ def audit(
     """
     began = time.perf_counter()
     job = prepare(model, spec, device=device, **overrides)
-    folder, manifest = capture_run(job, out, store, progress, workers)
+    folder, manifest = capture_run(job, out, store, progress, workers, engine, address)
     manifest = draw_pictures(job, folder, manifest, drawing)
     with resumable("all samples were captured and are kept"):
         runs.save_manifest(folder, manifest | {"seconds": round(time.perf_counter() - began, 1)})
@@ -242,9 +248,9 @@ def _weights_of_pictures(job: Job) -> int:
     return weights["decode"] + (weights["full"] - weights["stopped"] if stops else 0)
 
 
-def _lacking(job: Job, place: Path, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[tuple[str, int]]:
+def _lacking(job: Job, place: str, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[tuple[str, int]]:
     """The samples of these that are still to be captured."""
-    if not place.is_dir():
+    if not place_of(place).exists():
         return samples(prompts, seeds)
     groups = missing(Store.open(place, create=False), job.plan.recipes(job.model), prompts, seeds)
     return list(dict.fromkeys(sample for group in groups.values() for sample in group))
@@ -271,6 +277,8 @@ def capture_run(
     store: str | Path | None = None,
     progress: Progress | None = None,
     workers: int | None = None,
+    engine: str | None = None,
+    address: str | None = None,
 ) -> tuple[Path, dict[str, Any]]:
     """Captures what the store lacks of the job, and leaves a run that can be analysed. Returns its folder and manifest.
 
@@ -281,7 +289,7 @@ def capture_run(
     folder = runs.make_folder(out)
     place = runs.store_of(folder, store)
     names, opened = _analyses_of(job.spec), Store.open(place)
-    with engine(workers) as fill:
+    with engines.engine(workers, engine, address) as fill:
         filled, looks = sequential.capture_looks(
             job.spec, names, opened, job.model, job.prompts, job.plan, progress, fill
         )
@@ -304,6 +312,8 @@ def capture_shard(
     store: str | Path | None = None,
     progress: Progress | None = None,
     workers: int | None = None,
+    engine: str | None = None,
+    address: str | None = None,
 ) -> Filled:
     """Captures one of n parts of a job into a store that all parts share: the same job is then audited there, with
     nothing left to capture. No run is left, since it would be no whole one.
@@ -320,7 +330,7 @@ def capture_shard(
         raise ScalexError(f"there is no shard {i} of {n}", f"Shards are 1/{max(n, 1)} to {max(n, 1)}/{max(n, 1)}")
     opened = Store.open(runs.store_of(Path(out), store))
     texts = set(list(dict.fromkeys(p.text for p in job.prompts))[i - 1 :: n])
-    with engine(workers) as fill:
+    with engines.engine(workers, engine, address) as fill:
         part = [p for p in job.prompts if p.text in texts]
         return fill(opened, job.model, part, job.seeds, job.plan, progress)
 
@@ -364,7 +374,7 @@ def analyze(run: str | Path, names: Sequence[str] | None = None, *, store: str |
     spec = load_spec(manifest["spec"])
     chosen = names or _analyses_of(spec)
     _check_roles(chosen, spec, manifest)
-    read = partial(_latents, spec, manifest, folder, Path(store) if store else folder / manifest["store"])
+    read = partial(_latents, spec, manifest, folder, str(store or runs.kept_store(folder, manifest)))
     if looks := manifest.get("looks"):
         found, tables = sequential.replay(spec, chosen, looks, read(), read)
     else:
@@ -424,7 +434,8 @@ def latents_of(run: Audit) -> dict[Reading, Latents]:
     Raises:
         ScalexError: they are gone.
     """
-    return _latents(load_spec(run.manifest["spec"]), run.manifest, run.folder, run.folder / run.manifest["store"])
+    kept = runs.kept_store(run.folder, run.manifest)
+    return _latents(load_spec(run.manifest["spec"]), run.manifest, run.folder, kept)
 
 
 def _analyses_of(spec: AuditSpec) -> Sequence[str]:
@@ -440,7 +451,7 @@ def _prompts_of(spec: AuditSpec, manifest: Mapping[str, Any]) -> tuple[Prompt, .
 
 
 def _latents(
-    spec: AuditSpec, manifest: Mapping[str, Any], folder: Path, place: Path, look: sequential.Look | None = None
+    spec: AuditSpec, manifest: Mapping[str, Any], folder: Path, place: str, look: sequential.Look | None = None
 ) -> dict[Reading, Latents]:
     """Those of all prompts at the first seeds; or of a later look, without embeddings."""
     store = Store.open(place, create=False)

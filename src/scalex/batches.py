@@ -11,17 +11,18 @@ from scalex.errors import ScalexError
 from scalex.models import Model
 from scalex.plan import Plan
 
-__all__ = ["Batches", "batch_size", "halved", "unless_out_of_memory"]
+__all__ = ["Batches", "batch_size", "device_failed", "halved", "unless_out_of_memory"]
 
 S = TypeVar("S")
 T = TypeVar("T")
 
 
-def batch_size(model: Model, plan: Plan) -> int:
-    """How many samples a batch has at first: what the plan says, or what usually suits the device."""
+def batch_size(model: Model, plan: Plan, device: str | None = None) -> int:
+    """How many samples a batch has at first: what the plan says, or what usually suits a kind of device (by default the
+    model's)."""
     height, width = model.latent_shape[1:]
     # About 32 Stable Diffusion samples of 512 pixels on a GPU; on a CPU what stays near its caches.
-    usual = max(1, min(256, (2**17 if model.device.type == "cuda" else 2**13) // (height * width)))
+    usual = max(1, min(256, (2**17 if (device or model.device.type) == "cuda" else 2**13) // (height * width)))
     return plan.batch or usual
 
 
@@ -66,7 +67,16 @@ def unless_out_of_memory(work: Callable[[list[S]], T], batch: list[S]) -> T | No
     try:
         return work(batch)
     except RuntimeError as error:
-        words = ("out of memory", "can't allocate memory")
-        if isinstance(error, torch.OutOfMemoryError) or any(w in str(error) for w in words):
+        if _out_of_memory(error):
             return None
         raise
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    words = ("out of memory", "can't allocate memory")
+    return isinstance(error, torch.OutOfMemoryError) or any(w in str(error) for w in words)
+
+
+def device_failed(error: RuntimeError) -> bool:
+    """Whether it says that the device itself failed: this process can do no more with it."""
+    return isinstance(error, getattr(torch, "AcceleratorError", ())) or "CUDA error" in str(error)

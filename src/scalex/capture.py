@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
-from scalex.batches import Batches, batch_size
+from scalex.batches import Batches
 from scalex.errors import ScalexError
 from scalex.models import Model
 from scalex.plan import Keep, Plan, Pool, Steps
@@ -35,7 +35,6 @@ __all__ = [
     "Progress",
     "Sample",
     "Sink",
-    "batch_size",
     "capture",
     "capture_pictures",
     "generate",

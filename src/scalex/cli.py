@@ -40,7 +40,12 @@ app.add_typer(store, name="store")
 ModelArg = Annotated[str | None, typer.Argument(help="Folder or hub id; the embedded organism if absent.")]
 SpecOpt = Annotated[Path | None, typer.Option("--spec", help="YAML file that says what to ask.")]
 OutOpt = Annotated[Path, typer.Option("--out", help="Folder of the run.")]
-StoreOpt = Annotated[str | None, typer.Option("--store", help="Folder of the latents; by default in the run's folder.")]
+StoreOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--store", help="Of the latents: a folder, by default in the run's, or s3://, gs:// or az://BUCKET/..."
+    ),
+]
 SeedsOpt = Annotated[int | None, typer.Option("--seeds", help="How many seeds, instead of the spec's.")]
 FirstSeedOpt = Annotated[
     int | None, typer.Option("--first-seed", help="Where seeds begin: others repeat an audit on other pictures.")
@@ -57,6 +62,12 @@ ProbeOpt = Annotated[
 WorkersOpt = Annotated[
     int | None, typer.Option("--workers", help="Processes that capture side by side: one a GPU, or one a core.")
 ]
+EngineOpt = Annotated[
+    str | None, typer.Option("--engine", help="What captures: local, processes or ray; by default as --workers says.")
+]
+AddressOpt = Annotated[
+    str | None, typer.Option("--address", help="HOST:PORT of a Ray cluster; without, --engine ray starts one here.")
+]
 DeviceOpt = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, ...")]
 DtypeOpt = Annotated[str | None, typer.Option("--dtype", help="Of numbers: fp32, bf16 or fp16.")]
 PrecisionOpt = Annotated[
@@ -72,7 +83,7 @@ AnalysisOpt = Annotated[
 ]
 DryOpt = Annotated[bool, typer.Option("--dry-run", help="Say what it would take, and stop.")]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-MovedOpt = Annotated[Path | None, typer.Option("--store", help="Folder of the latents, if they were moved.")]
+MovedOpt = Annotated[str | None, typer.Option("--store", help="Folder of the latents, if they were moved.")]
 DevicesOpt = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
 RunArg = Annotated[Path, typer.Argument(help="Folder of a run.")]
 SideArg = Annotated[
@@ -80,7 +91,7 @@ SideArg = Annotated[
 ]
 FolderArg = Annotated[Path, typer.Argument(help="Folder of an organism.")]
 OrganismArg = Annotated[Path | None, typer.Argument(help="Folder of an organism; the embedded one if absent.")]
-StoreArg = Annotated[Path, typer.Argument(help="Folder of the store.")]
+StoreArg = Annotated[str, typer.Argument(help="Folder of the store, or s3://, gs:// or az://BUCKET/FOLDER.")]
 
 _SHOWN = 20  # images, or files that were skipped, on the screen
 _UsageError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "UsageError")  # click's, or typer's own
@@ -101,6 +112,8 @@ def audit(
     probe: ProbeOpt = None,
     device: DeviceOpt = None,
     workers: WorkersOpt = None,
+    engine: EngineOpt = None,
+    address: AddressOpt = None,
     dtype: DtypeOpt = None,
     precision: PrecisionOpt = None,
     budget: BudgetOpt = None,
@@ -142,6 +155,8 @@ def discover_associations(
     probe: ProbeOpt = None,
     device: DeviceOpt = None,
     workers: WorkersOpt = None,
+    engine: EngineOpt = None,
+    address: AddressOpt = None,
     dtype: DtypeOpt = None,
     dry_run: DryOpt = False,
     json_: JsonOpt = False,
@@ -178,6 +193,8 @@ def capture(
     probe: ProbeOpt = None,
     device: DeviceOpt = None,
     workers: WorkersOpt = None,
+    engine: EngineOpt = None,
+    address: AddressOpt = None,
     dtype: DtypeOpt = None,
     precision: PrecisionOpt = None,
     budget: BudgetOpt = None,
@@ -195,20 +212,20 @@ def capture(
     """Capture the latents that a spec asks for and that the store lacks: a run to be analysed later."""
     from scalex import auditing
 
-    keys = _keys(locals())
+    keys, crew = _keys(locals()), (workers, engine, address)
     job = auditing.prepare(model, spec, device=device, **keys)
     if dry_run:
         _say_outlook(job, auditing.outlook(job, out, store), json_)
         return
     if shard is not None:
         with _progress("capture") as (captured,):
-            part = auditing.capture_shard(job, _shard(shard), out, store, captured, workers)
+            part = auditing.capture_shard(job, _shard(shard), out, store, captured, *crew)
         _print(
             {"shard": shard, "asked": part.asked, "captured": part.captured, "seconds": round(part.seconds, 1)}, json_
         )
         return
     with _progress("capture", "draw") as (captured, drawn):
-        folder, manifest = auditing.capture_run(job, out, store, captured, workers)
+        folder, manifest = auditing.capture_run(job, out, store, captured, *crew)
         if pictures:
             manifest = auditing.draw_pictures(job, folder, manifest, drawn)
     _say_notes(manifest["notes"])
@@ -599,7 +616,8 @@ def _audited(given: dict[str, Any], keys: dict[str, Any]) -> Audit | None:
         _say_outlook(job, auditing.outlook(job, *place), given["json_"])
         return None
     with _progress("capture", "draw") as (captured, drawn):
-        how = {"device": device, "workers": given["workers"], "progress": captured, "drawing": drawn}
+        how = {name: given[name] for name in ("device", "workers", "engine", "address")}
+        how |= {"progress": captured, "drawing": drawn}
         done = auditing.audit(model, spec, out=place[0], store=place[1], **how, **keys)
     _say_notes(done.manifest["notes"])
     if given["json_"]:

@@ -138,7 +138,7 @@ def _audited(
     name: str,
     spec: Any,
     out: Path,
-    store: Path,
+    store: str,
     told: Mapping[str, Any],
     progress: Progress | None,
     drawing: Progress | None,

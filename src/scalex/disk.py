@@ -29,14 +29,14 @@ _TEMPORARY = re.compile(r"\..*\.tmp|\.tmp\w*|.*\.manifest#\d+")
 
 
 def local_folder(address: str | Path) -> Path:
-    """The folder that an address names: the one place where an address becomes a path.
+    """The folder that an address names.
 
     Raises:
         ScalexError: the address is not that of a local folder.
     """
     if "://" in str(address):
         raise ScalexError(
-            f"{address} is not a local folder", "A store is a local folder so far: name another folder with --store"
+            f"{address} is not a local folder", "Name a folder, or a store as s3://, gs:// or az://BUCKET/FOLDER"
         )
     return Path(address).expanduser().absolute()
 

@@ -23,6 +23,8 @@ class Finding(NamedTuple):
 _EXTRAS = {
     "peft": ("peft>=0.15", "LoRA checkpoints"),
     "emoji": ("emoji>=2.14", "training organisms"),
+    "ray": ("ray>=2.60", "clusters"),
+    "obstore": ("obstore>=0.9", "stores in object stores"),
 }
 
 

@@ -21,6 +21,7 @@ from scalex.direction_files import (
 from scalex.errors import ScalexError
 from scalex.prompts import load_spec
 from scalex.records import ROLES, Latents, Reading, Recipe
+from scalex.runs import kept_store
 from scalex.store import Store
 from scalex.wording import did_you_mean
 
@@ -95,7 +96,7 @@ def _told(word: WordAt) -> str:
 
 
 def _recipes(run: Audit) -> dict[Reading, Recipe]:
-    stored = {s.recipe.id: s.recipe for s in Store.open(run.folder / run.manifest["store"], create=False).recipes()}
+    stored = {s.recipe.id: s.recipe for s in Store.open(kept_store(run.folder, run.manifest), create=False).recipes()}
     return {reading: stored[name] for reading, name in run.manifest["recipes"].items()}
 
 

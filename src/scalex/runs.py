@@ -19,8 +19,10 @@ from jaxtyping import Float32, UInt8
 
 from scalex.disk import disk_errors, local_folder, write_atomic
 from scalex.errors import ScalexError
+from scalex.places import is_remote
 
 __all__ = [
+    "kept_store",
     "load_embeddings",
     "load_pictures",
     "load_tables",
@@ -62,19 +64,29 @@ def make_folder(out: str | Path) -> Path:
     return folder
 
 
-def store_of(folder: Path, store: str | Path | None) -> Path:
-    """Where a run keeps its latents: in the folder that is named, or else in its own.
+def store_of(folder: Path, store: str | Path | None) -> str:
+    """The address of the store of a run: the one that is named, or else that in its own folder.
 
     Raises:
-        ScalexError: the address is not that of a local folder.
+        ScalexError: it is neither a folder nor in an object store.
     """
-    return local_folder(store) if store else folder / "store"
+    if store and is_remote(store):
+        return str(store)
+    return str(local_folder(store) if store else folder / "store")
 
 
-def store_address(folder: Path, store: Path) -> str:
+def store_address(folder: Path, store: str) -> str:
     """How the manifest names the store: relative to the run where it lies in it, so that a run can be moved."""
-    inside = store.resolve().is_relative_to(folder.resolve())
-    return str(store.resolve().relative_to(folder.resolve())) if inside else str(store.resolve())
+    if is_remote(store):
+        return store
+    place, run = Path(store).resolve(), folder.resolve()
+    return str(place.relative_to(run) if place.is_relative_to(run) else place)
+
+
+def kept_store(folder: Path, manifest: Mapping[str, Any]) -> str:
+    """The address of the store that the manifest of a run names."""
+    named = str(manifest["store"])
+    return named if is_remote(named) else str((folder / named).absolute())
 
 
 def save_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:

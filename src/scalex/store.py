@@ -11,9 +11,7 @@ batches. A batch is written whole or not at all, and is on the disk once `write`
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,19 +25,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float, Float32
 
-from scalex.disk import disk_errors, local_folder, remove_abandoned, size_of, sync, write_atomic
 from scalex.errors import ScalexError
 from scalex.health import Health, examine
+from scalex.keeping import StoreWarning
+from scalex.places import ANOTHER, Folder, Place, place_of
 from scalex.prompts import sample_key
 from scalex.records import Latents, Prompt, Recipe
 from scalex.rows import Sample, among, checksum, latents_in, sample_rows
-from scalex.table import GRACE, SampleTable, StoreWarning
+from scalex.table import GRACE, SampleTable
 
 __all__ = ["Health", "Sample", "Store", "StoreWarning", "Stored", "Swept"]
 
 _FORMAT = {"name": "scalex-store", "version": 1}
 _FORMAT_FILE = "format.json"
-_ANOTHER = "Name another folder with --store"
 _REPAIR = "Run `scalex store verify --repair`: it drops what is damaged, and the next run captures that again"
 _DECLARE_AGAIN = "Delete that file: the next capture with this recipe writes it again"
 _ABANDONED_AGE = timedelta(days=1)  # no live writer leaves a half-written file untouched for so long
@@ -64,31 +62,44 @@ class Swept:
 
 @dataclass(frozen=True)
 class Store:
-    """The samples in one folder. Open it with `Store.open`; any number of processes may hold it open and write."""
+    """The samples in one place. Open it with `Store.open`; any number of processes may hold it open and write."""
 
-    path: Path
+    place: Place
     fillable: bool
     _tables: dict[str, SampleTable] = field(default_factory=dict, repr=False, compare=False)
     _filling: set[str] = field(default_factory=set, repr=False, compare=False)
 
     @staticmethod
     def open(path: str | Path, *, create: bool = True) -> Store:
-        """Open the store in a folder.
+        """Open the store at an address.
 
         Args:
-            path: the folder.
+            path: a folder, or s3://BUCKET/FOLDER, gs:// or az:// of an object store; for these, credentials and
+                endpoint are those of the environment.
             create: open it to be filled: the folder is made where it is absent. Otherwise only look into it.
 
         Raises:
             ScalexError: the folder cannot be made or written to, holds something else, no store, or one of an unknown
-                format.
+                format; the object store does not answer, refuses access, or has no such bucket.
         """
-        folder = local_folder(path)
-        with disk_errors(folder):
+        place = place_of(path)
+        with place.writing():
             if create:
-                _found(folder)
-            _check_format(folder)
-        return Store(folder, create)
+                _found(place)
+            _check_format(place)
+        return Store(place, create)
+
+    @property
+    def address(self) -> str:
+        """What `Store.open` takes to open the same store in another process."""
+        return self.place.address
+
+    @property
+    def path(self) -> Path:
+        """The folder of a store that lies in one."""
+        if not isinstance(self.place, Folder):
+            raise ScalexError(f"the store {self.address} is not a local folder", "Copy it to one")
+        return self.place.path
 
     def missing(self, recipe: Recipe, pairs: Sequence[Sample]) -> list[Sample]:
         """The (text, seed) pairs that are not stored under this recipe: each once, in the order given.
@@ -99,7 +110,7 @@ class Store:
         table = self._fill(recipe) if self.fillable else self._table(recipe.id)
         asked = list(dict.fromkeys(pairs))
         keys = pa.array([sample_key(recipe, text, seed) for text, seed in asked], pa.string())
-        with _readable(table):
+        with self._readable(table):
             stored = among(keys, table.keys())
         return [pair for pair, there in zip(asked, stored) if not there]
 
@@ -124,7 +135,7 @@ class Store:
             return 0
         rows = sample_rows(recipe, pairs, values)
         table = self._fill(recipe)
-        with disk_errors(self.path, kept=table.count):
+        with self.place.writing(kept=table.count):
             self._declare(recipe)
             return table.insert(rows)
 
@@ -148,8 +159,10 @@ class Store:
         Raises:
             ScalexError: a recipe's file cannot be read.
         """
-        tables = [(self._recipe(name), self._table(name)) for name in self._names() if self._sheet(name).exists()]
-        return [Stored(recipe, table.count(), size_of(table.path)) for recipe, table in tables]
+        with self.place.reading():
+            found = self.place.names()
+            tables = [(self._recipe(name), self._table(name)) for name in self._names() if f"{name}.json" in found]
+            return [Stored(recipe, table.count(), self.place.size(f"{recipe.id}.lance")) for recipe, table in tables]
 
     def arrow(self, recipe: Recipe) -> pa.dataset.Dataset:
         """The samples of a recipe as an Arrow dataset: key, prompt, seed, latent (steps x width, flat), checksum.
@@ -159,7 +172,7 @@ class Store:
         """
         table = self._table(recipe.id)
         if not table.exists():
-            raise ScalexError(f"the store {self.path} holds nothing of recipe {recipe.id}", "See `scalex store ls`")
+            raise ScalexError(f"the store {self.address} holds nothing of recipe {recipe.id}", "See `scalex store ls`")
         return table.dataset()
 
     def verify(self, *, repair: bool = False) -> tuple[Health, ...]:
@@ -168,7 +181,7 @@ class Store:
         Args:
             repair: drop the rows at fault, and all rows of a duplicated key, so that the next run captures them again.
         """
-        with disk_errors(self.path):
+        with self.place.writing():
             return tuple(self._verify(name, repair) for name in self._names())
 
     def gc(self, grace: timedelta = GRACE) -> Swept:
@@ -177,21 +190,21 @@ class Store:
         Args:
             grace: how long a version must have been superseded; shorten it only where nobody else uses the store.
         """
-        with disk_errors(self.path):
-            files, freed = remove_abandoned(self.path, _ABANDONED_AGE)
+        with self.place.writing():
+            files, freed = self.place.sweep(_ABANDONED_AGE)
             swept = [self._table(name).tidy(grace) for name in self._names()]
         return Swept(files, sum(s[0] for s in swept), freed + sum(s[1] for s in swept))
 
     def _names(self) -> list[str]:
-        files = [path for path in self.path.iterdir() if path.suffix in {".json", ".lance"}]
-        return sorted({path.stem for path in files if path.name != _FORMAT_FILE})
+        files = [Path(name) for name in self.place.names()]
+        return sorted({path.stem for path in files if path.suffix in {".json", ".lance"} and path.name != _FORMAT_FILE})
 
-    def _sheet(self, name: str) -> Path:
-        return self.path / f"{name}.json"
+    def _sheet(self, name: str) -> str:
+        return f"{self.address}/{name}.json"
 
     def _recipe(self, name: str) -> Recipe:
         try:
-            written = json.loads(self._sheet(name).read_text(encoding="utf-8"))
+            written = json.loads(self.place.read(f"{name}.json") or "")
             fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in written.items()}
             recipe = Recipe(**fields)
         except (OSError, ValueError, TypeError, AttributeError) as error:
@@ -203,13 +216,13 @@ class Store:
         return recipe
 
     def _declare(self, recipe: Recipe) -> None:
-        if not self._sheet(recipe.id).exists():
-            write_atomic(self._sheet(recipe.id), json.dumps(asdict(recipe), indent=1) + "\n")
+        if self.place.read(f"{recipe.id}.json") is None:
+            self.place.write(f"{recipe.id}.json", json.dumps(asdict(recipe), indent=1) + "\n")
 
     def _table(self, name: str) -> SampleTable:
         if name not in self._tables:
-            table = SampleTable(self.path, name)
-            with disk_errors(self.path):
+            table = SampleTable(self.place, name)
+            with self.place.writing():
                 table.set_aside_torn()
             self._tables[name] = table
         return self._tables[name]
@@ -217,13 +230,13 @@ class Store:
     def _fill(self, recipe: Recipe) -> SampleTable:
         table = self._table(recipe.id)
         if recipe.id not in self._filling:
-            with _readable(table):
+            with self._readable(table):
                 short = table.short_fragments()
             if short:
                 lost = sum(fragment.physical_rows for fragment in short)
-                text = f"{table.path}: {lost} samples were cut off while being written; they will be captured again"
+                text = f"{table.uri}: {lost} samples were cut off while being written; they will be captured again"
                 warnings.warn(text, StoreWarning, stacklevel=3)
-                with disk_errors(self.path):
+                with self.place.writing():
                     table.drop_fragments(short)
             self._filling.add(recipe.id)
         return table
@@ -233,63 +246,57 @@ class Store:
             return np.empty((0, 0), np.float32)
         table = self._table(recipe.id)
         wanted = pa.array(keys, pa.string())
-        with _readable(table):
+        with self._readable(table):
             lost = len(keys) - int(among(wanted, table.keys()).sum())
             if lost:
                 raise ScalexError(
-                    f"{lost} of {len(keys)} samples are missing in the store {self.path}",
+                    f"{lost} of {len(keys)} samples are missing in the store {self.address}",
                     "Run `scalex capture` with the same spec first",
                 )
             return _collect(table, keys, wanted)
 
+    @contextmanager
+    def _readable(self, table: SampleTable) -> Iterator[None]:
+        try:
+            with self.place.reading():
+                yield
+        except (OSError, ValueError) as error:
+            raise ScalexError(f"the samples in {table.uri} cannot be read", _REPAIR) from error
+
     def _verify(self, name: str, repair: bool) -> Health:
         try:
             recipe, table = self._recipe(name), self._table(name)
-            with _readable(table):
+            with self._readable(table):
                 return examine(recipe, table, repair=repair)
         except ScalexError as error:
             return Health(name, problem=str(error))
 
 
-@contextmanager
-def _readable(table: SampleTable) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        raise ScalexError(f"the samples in {table.path} cannot be read", _REPAIR) from error
-
-
-def _found(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except FileNotFoundError as error:  # as in a folder that the system keeps for itself
-        raise ScalexError(f"the folder {folder} cannot be made", _ANOTHER) from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    declared = folder / _FORMAT_FILE
-    foreign = any(not path.name.startswith(".") for path in folder.iterdir())
-    if declared.exists():  # asked second: another process may have founded the store since
+def _found(place: Place) -> None:
+    place.found()
+    foreign = any(not name.startswith(".") for name in place.names())
+    if place.read(_FORMAT_FILE) is not None:  # asked second: another process may have founded the store since
         return
     if foreign:
-        raise ScalexError(f"the folder {folder} holds other files and no store", _ANOTHER)
-    write_atomic(declared, json.dumps(_FORMAT) + "\n")
-    sync([folder.parent])
+        raise ScalexError(f"the folder {place.address} holds other files and no store", ANOTHER)
+    place.write(_FORMAT_FILE, json.dumps(_FORMAT) + "\n")
 
 
-def _check_format(folder: Path) -> None:
+def _check_format(place: Place) -> None:
+    written = place.read(_FORMAT_FILE)
+    if written is None:
+        raise ScalexError(f"{place.address} is no store", f"Capture into it first. {ANOTHER}")
     try:
-        declared: Any = json.loads((folder / _FORMAT_FILE).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ScalexError(f"{folder} is no store", f"Capture into it first. {_ANOTHER}") from error
+        declared: Any = json.loads(written)
     except ValueError as error:
-        raise ScalexError(f"{folder / _FORMAT_FILE} is not valid JSON", _ANOTHER) from error
+        raise ScalexError(f"{place.address}/{_FORMAT_FILE} is not valid JSON", ANOTHER) from error
     if not isinstance(declared, dict) or declared.get("name") != _FORMAT["name"]:
-        raise ScalexError(f"{folder} is no scalex store: its {_FORMAT_FILE} declares another format", _ANOTHER)
+        raise ScalexError(f"{place.address} is no scalex store: its {_FORMAT_FILE} declares another format", ANOTHER)
     if declared.get("version") != _FORMAT["version"]:
         raise ScalexError(
-            f"the store {folder} has format version {declared.get('version')}, "
+            f"the store {place.address} has format version {declared.get('version')}, "
             f"and this scalex knows version {_FORMAT['version']}",
-            f"Update scalex. {_ANOTHER}",
+            f"Update scalex. {ANOTHER}",
         )
 
 
@@ -304,6 +311,6 @@ def _collect(table: SampleTable, keys: list[str], wanted: pa.Array) -> Float32[n
         sums = batch.column("checksum").to_numpy(zero_copy_only=False)
         rows = np.flatnonzero(ranks >= 0)
         if any(checksum(keys[ranks[row]], latents[row]) != sums[row] for row in rows):
-            raise ScalexError(f"samples in {table.path} are not what was written", _REPAIR)
+            raise ScalexError(f"samples in {table.uri} are not what was written", _REPAIR)
         values[ranks[rows]] = latents[rows]
     return np.empty((0, 0), np.float32) if values is None else values

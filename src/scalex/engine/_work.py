@@ -46,10 +46,15 @@ class Filled:
 
 
 class Unit(NamedTuple):
-    """The work that is given out at once: samples, and the readings that are lacking of them."""
+    """The work that is given out at once: samples, and the readings that are lacking of them.
+
+    Attributes:
+        again: whether a worker had it before, and may have captured a part of it.
+    """
 
     readings: tuple[Reading, ...]
     samples: tuple[Sample, ...]
+    again: bool = False
 
 
 def missing(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
+from scalex.batches import device_failed
 from scalex.capture import Plan, Progress
 from scalex.engine._work import Count, Filled, cut, missing, run_unit, together
 from scalex.errors import ScalexError
@@ -13,7 +16,7 @@ from scalex.records import Prompt
 from scalex.store import Store
 from scalex.tuning import tuned
 
-__all__ = ["NAME", "fill"]
+__all__ = ["NAME", "begin", "fill"]
 
 NAME = "local"
 
@@ -32,7 +35,8 @@ def fill(
         progress: called with the number of samples done and to do: at the start, and after each batch.
 
     Raises:
-        ScalexError: it was interrupted (what was written is kept), or as `scalex.capture.capture` and the store raise.
+        ScalexError: it was interrupted or the device failed (what was written is kept), or as
+            `scalex.capture.capture` and the store raise.
     """
     began, recipes = time.perf_counter(), plan.recipes(model)
     groups = missing(store, recipes, prompts, seeds)
@@ -45,4 +49,24 @@ def fill(
     except KeyboardInterrupt:
         said = f"interrupted: {count.done} of {count.total} samples were captured and are kept"
         raise ScalexError(said, "Run the same command again to go on from there") from None
+    except RuntimeError as error:
+        if not device_failed(error):
+            raise
+        said = f"{model.device} failed ({str(error).splitlines()[0].rstrip('.')})"
+        kept = f"{count.done} of {count.total} samples were captured and are kept"
+        raise ScalexError(f"{said}: {kept}", "Run the same command again to go on from there") from error
     return together(recipes, prompts, seeds, parts, began)
+
+
+@contextmanager
+def begin(workers: int | None, address: str | None) -> Iterator[Any]:
+    """This process as an engine: it gives `fill`.
+
+    Raises:
+        ScalexError: more workers than one, or an address, which it has no use for.
+    """
+    if address is not None:
+        raise ScalexError("the local engine has no address", "Leave out --engine, or name ray")
+    if workers not in (None, 1):
+        raise ScalexError(f"the local engine can't have {workers} workers", "Leave out --engine, or name processes")
+    yield fill

@@ -25,7 +25,7 @@ from scalex import runs
 from scalex.analyses.naming import UNFIT
 from scalex.auditing import Audit, Job, latents_of, prepare, render_report
 from scalex.capture import Progress
-from scalex.disk import disk_errors, local_folder, write_atomic
+from scalex.disk import disk_errors, write_atomic
 from scalex.errors import ScalexError, resumable
 from scalex.images import ImageFile, list_images, read_image
 from scalex.prompts import load_spec
@@ -178,13 +178,13 @@ def neutral(prompts: Latents) -> list[Prompt]:
     return list(first.values())
 
 
-def _prompts_of(place: Path, manifest: Mapping[str, Any], store: str | Path | None) -> tuple[Latents, Path]:
+def _prompts_of(place: Path, manifest: Mapping[str, Any], store: str | Path | None) -> tuple[Latents, str]:
     """The picture reading of a run's prompts, and where the store is."""
     if "picture" not in manifest["recipes"]:
         way_out = "Audit with `readings: [text, picture]`: images are read like pictures"
         raise ScalexError(f"the run {place} has no picture reading", way_out)
-    kept = local_folder(store) if store else (place / manifest["store"]).absolute()
-    return latents_of(Audit(pd.DataFrame(), {**manifest, "store": str(kept)}, place))["picture"], kept
+    kept = runs.store_of(place, store) if store else runs.kept_store(place, manifest)
+    return latents_of(Audit(pd.DataFrame(), {**manifest, "store": kept}, place))["picture"], kept
 
 
 def _job_of(manifest: Mapping[str, Any], place: Path, device: str | None) -> Job:
