@@ -31,6 +31,7 @@ STAGES = [
     "capture",
     "disk",
     "rows",
+    "moments",
     "table",
     "health",
     "store",

@@ -181,7 +181,7 @@ def prepare(
     asked = EMBEDDED_SPEC if spec is None and given.get("model") is None else spec
     chosen = resolve(load_spec(asked, given))
     names = _analyses_of(chosen)
-    analyses.check(names, chosen.readings)  # before anything is captured
+    analyses.check(names, chosen.readings, chosen.moments or 1)  # before anything is captured
     prompts = build_prompts(chosen, analyses.roles(names), analyses.variants(names))
     embedded = chosen.model is None
     loaded = load_model(
@@ -202,6 +202,7 @@ def prepare(
         level=chosen.level,
         pooling=chosen.pooling,
         truncate=chosen.truncate,
+        moments=chosen.moments or 0,
     )
     # What does not fit the model is said before anything is captured.
     plan.recipes(loaded)
@@ -229,7 +230,8 @@ def _ahead(job: Job, todo: Sequence[tuple[str, int]], seconds_each: float) -> Ou
     each = job.model.flops()
     flops = _flops(job, len(todo), texts) + drawn * (steps.total * (1 + steps.doubled) * each["full"] + each["decode"])
     seconds = seconds_each * (len(todo) + drawn)
-    return Outlook(len(todo), texts, float(flops), len(todo) * (width * 4 + 100), seconds)
+    rows, numbers = (len(todo) // job.plan.moments, 2 * width) if job.plan.moments else (len(todo), width)
+    return Outlook(len(todo), texts, float(flops), rows * (numbers * 4 + 100), seconds)
 
 
 def _lacking(job: Job, place: Path, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[tuple[str, int]]:
@@ -415,9 +417,11 @@ def latents_of(run: Audit) -> dict[Reading, Latents]:
 
 
 def _analyses_of(spec: AuditSpec) -> Sequence[str]:
-    """All that are available take the readings that there are; those that are named must find theirs."""
+    """All that are available take the readings, and the moments, that there are; those that are named must find
+    theirs."""
     if spec.analyses == "all":
-        return [name for name, a in analyses.available().items() if not analyses.lacking(a, spec.readings)]
+        there = [name for name, a in analyses.available().items() if not analyses.lacking(a, spec.readings)]
+        return analyses.means(there) if spec.moments else there
     return spec.analyses
 
 
@@ -528,7 +532,7 @@ def _name(model: str | None) -> str:
 
 def notes_of(job: Job) -> list[str]:
     """What a reader should know of a job before believing its findings: unknown words, too few steps."""
-    return [*_unknown_words(job), *_short_of_steps(job), *_nothing_to_decide(job)]
+    return [*_unknown_words(job), *_short_of_steps(job), *_nothing_to_decide(job), *_by_blocks(job)]
 
 
 def _unknown_words(job: Job) -> list[str]:
@@ -553,6 +557,16 @@ def _nothing_to_decide(job: Job) -> list[str]:
     if job.spec.width is None or sequential.schedule(job.spec, _analyses_of(job.spec)):
         return []
     return ["No seeds are added: of the analyses asked for, none decides on a concept by its own samples."]
+
+
+def _by_blocks(job: Job) -> list[str]:
+    if not job.plan.moments:
+        return []
+    size, seeds = job.plan.moments, len(job.seeds)
+    return [
+        f"Of the {seeds} seeds the moments of blocks of {size} are kept, and no single sample: intervals and tests "
+        f"rest on {seeds // size} means of blocks."
+    ]
 
 
 def _versions() -> dict[str, str]:

@@ -59,6 +59,10 @@ WorkersOpt = Annotated[
 ]
 DeviceOpt = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, ...")]
 DtypeOpt = Annotated[str | None, typer.Option("--dtype", help="Of numbers: fp32, bf16 or fp16.")]
+MomentsOpt = Annotated[
+    int | None,
+    typer.Option("--moments", help="Keep mean and variance of so many seeds at a time, in place of single samples."),
+]
 PrecisionOpt = Annotated[
     float | None,
     typer.Option("--precision", help="Add seeds to undecided concepts, until decided or known to +- this, as 0.05."),
@@ -102,6 +106,7 @@ def audit(
     device: DeviceOpt = None,
     workers: WorkersOpt = None,
     dtype: DtypeOpt = None,
+    moments: MomentsOpt = None,
     precision: PrecisionOpt = None,
     budget: BudgetOpt = None,
     analysis: AnalysisOpt = None,
@@ -143,6 +148,7 @@ def discover_associations(
     device: DeviceOpt = None,
     workers: WorkersOpt = None,
     dtype: DtypeOpt = None,
+    moments: MomentsOpt = None,
     dry_run: DryOpt = False,
     json_: JsonOpt = False,
 ) -> None:
@@ -179,6 +185,7 @@ def capture(
     device: DeviceOpt = None,
     workers: WorkersOpt = None,
     dtype: DtypeOpt = None,
+    moments: MomentsOpt = None,
     precision: PrecisionOpt = None,
     budget: BudgetOpt = None,
     analysis: AnalysisOpt = None,
@@ -520,17 +527,16 @@ def lora_of(
 @store.command("ls")
 def store_ls(folder: StoreArg, json_: JsonOpt = False) -> None:
     """List what a store holds: a line a recipe."""
-    from dataclasses import asdict
-
     from scalex.store import Store
 
     held = Store.open(folder, create=False).recipes()
     if json_:
-        _print_json([{"id": s.recipe.id, **asdict(s.recipe), "rows": s.rows, "bytes": s.bytes} for s in held])
+        _print_json([{"id": s.recipe.id, **s.recipe.to_dict(), "rows": s.rows, "bytes": s.bytes} for s in held])
         return
     for s in held:
         r = s.recipe
-        size = f"{s.rows:>9,} samples  {s.bytes / 1e6:8.1f} MB"
+        what = f"blocks of {r.moments} seeds" if r.moments else "samples"
+        size = f"{s.rows:>9,} {what}  {s.bytes / 1e6:8.1f} MB"
         typer.echo(f"{r.id}  {size}  {r.reading:<8} {r.steps} steps  model {r.model[:12]}")
 
 
@@ -633,7 +639,7 @@ def _source(text: str, *, alone: bool) -> list[str] | dict[str, str]:
 
 def _keys(given: dict[str, Any]) -> dict[str, Any]:
     """The options that replace keys of the spec."""
-    names = ("seeds", "first_seed", "steps", "unet", "lora", "scheduler", "probe")
+    names = ("seeds", "first_seed", "moments", "steps", "unet", "lora", "scheduler", "probe")
     renamed = {"precision": given["dtype"], "width": given.get("precision"), "budget": given.get("budget")}
     chosen = given.get("analysis")
     return (

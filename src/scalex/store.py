@@ -2,7 +2,8 @@
 
     format.json         name and version of this layout
     <recipe>.json       the fields of a recipe; the file is named by its id
-    <recipe>.lance      its samples (scalex.table): key, prompt, seed, latent, checksum
+    <recipe>.lance      its samples (scalex.table): key, prompt, seed, latent, checksum. Where the recipe keeps moments,
+                        a row is a block of seeds (scalex.moments): its first seed, and as latent the mean, then m2
     aside/              torn manifests, moved out of the way after a loss of power
 
 The store is the truth of what is done: whoever fills it asks what is `missing`, captures that, and `write`s it in
@@ -17,8 +18,9 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +32,7 @@ from jaxtyping import Float, Float32
 from scalex.disk import disk_errors, local_folder, remove_abandoned, size_of, sync, write_atomic
 from scalex.errors import ScalexError
 from scalex.health import Health, examine
+from scalex.moments import Moments, block_of, blocks_of, by_block, firsts, packed
 from scalex.prompts import sample_key
 from scalex.records import Latents, Prompt, Recipe
 from scalex.rows import Sample, among, checksum, latents_in, sample_rows
@@ -94,10 +97,16 @@ class Store:
         """The (text, seed) pairs that are not stored under this recipe: each once, in the order given.
 
         Raises:
-            ScalexError: the stored samples cannot be read.
+            ScalexError: the stored samples cannot be read, or a block of moments would not be whole.
         """
+        if not recipe.moments:
+            return self._lacking(recipe, list(dict.fromkeys(pairs)))
+        lacking = set(self._lacking(recipe, blocks_of(pairs, recipe.moments)))
+        return [pair for pair in dict.fromkeys(pairs) if block_of(pair, recipe.moments) in lacking]
+
+    def _lacking(self, recipe: Recipe, asked: list[Sample]) -> list[Sample]:
+        """The rows of these distinct ones that are not there."""
         table = self._fill(recipe) if self.fillable else self._table(recipe.id)
-        asked = list(dict.fromkeys(pairs))
         keys = pa.array([sample_key(recipe, text, seed) for text, seed in asked], pa.string())
         with _readable(table):
             stored = among(keys, table.keys())
@@ -113,13 +122,36 @@ class Store:
             values: steps are those of `recipe.keep`.
 
         Returns:
-            The number of samples added.
+            The number of samples added; of blocks, where the recipe keeps moments.
 
         Raises:
-            ScalexError: a value is not finite, the disk is full, or the folder cannot be written to.
+            ScalexError: a value is not finite, the disk is full, the folder cannot be written to, or a block of moments
+                is not whole.
         """
         if values.shape[:2] != (len(pairs), len(recipe.keep)):
             raise ValueError(f"values {values.shape} do not fit {len(pairs)} samples of {len(recipe.keep)} steps")
+        if recipe.moments:
+            blocks_of(pairs, recipe.moments)
+            held = by_block(pairs, values, recipe.moments)
+            return self.write_moments(
+                recipe, list(held), [Moments.of(np.stack([*own.values()])) for own in held.values()]
+            )
+        return self._write(recipe, pairs, values)
+
+    def write_moments(self, recipe: Recipe, blocks: Sequence[Sample], moments: Sequence[Moments]) -> int:
+        """Store the moments of whole blocks, as `write` does samples.
+
+        Args:
+            blocks: text and first seed. moments: of each, shape (steps, width), over `recipe.moments` seeds.
+
+        Raises:
+            ScalexError: as `write`.
+        """
+        if not recipe.moments or any(one.count != recipe.moments for one in moments):
+            raise ValueError(f"recipe {recipe.id} keeps blocks of {recipe.moments} seeds")
+        return self._write(recipe, blocks, packed(moments) if moments else np.empty((0, 0, 0), np.float32))
+
+    def _write(self, recipe: Recipe, pairs: Sequence[Sample], values: Float32[np.ndarray, "rows steps width"]) -> int:
         if not pairs:
             return 0
         rows = sample_rows(recipe, pairs, values)
@@ -131,16 +163,40 @@ class Store:
     def read(self, recipe: Recipe, prompts: Sequence[Prompt], seeds: Sequence[int]) -> Latents:
         """The latents of all prompts and seeds, in memory as float32, in the order given.
 
+        Where the recipe keeps moments, they are the means of blocks, and `seeds` of the result their first seeds.
+
         Raises:
-            ScalexError: some are not stored, cannot be read, or are not what was written.
+            ScalexError: some are not stored, cannot be read, or are not what was written; or a block of moments would
+                not be whole.
         """
+        held = firsts(seeds, recipe.moments) if recipe.moments else tuple(seeds)
+        values = self._read(recipe, prompts, held)[:, :, : len(recipe.keep)]
+        return Latents(values, tuple(prompts), held, recipe.keep, recipe.reading, block=recipe.moments or 1)
+
+    def moments(self, recipe: Recipe, prompts: Sequence[Prompt], seeds: Sequence[int]) -> Moments:
+        """Mean and variance over seeds of every prompt, of shape (prompts, steps, width), whether the recipe keeps
+        samples or moments.
+
+        Raises:
+            ScalexError: as `read`.
+        """
+        if not recipe.moments:
+            return Moments.of(np.moveaxis(self._read(recipe, prompts, seeds), 1, 0))
+        values = np.moveaxis(self._read(recipe, prompts, firsts(seeds, recipe.moments)), 1, 0)
+        parts = [Moments.unpacked(part, recipe.moments) for part in values]
+        return reduce(Moments.merged, parts)
+
+    def _read(
+        self, recipe: Recipe, prompts: Sequence[Prompt], seeds: Sequence[int]
+    ) -> Float32[np.ndarray, "prompts seeds steps width"]:
+        """Whole rows."""
         keys = [sample_key(recipe, prompt.text, seed) for prompt in prompts for seed in seeds]
         rank = {key: i for i, key in enumerate(dict.fromkeys(keys))}
         values = self._gather(recipe, list(rank))
         if len(rank) < len(keys):  # prompts that read the same are stored once
             values = values[[rank[key] for key in keys]]
-        shape = (len(prompts), len(seeds), len(recipe.keep), values.shape[1] // len(recipe.keep))
-        return Latents(values.reshape(shape), tuple(prompts), tuple(seeds), recipe.keep, recipe.reading)
+        steps = len(recipe.keep) * (2 if recipe.moments else 1)
+        return values.reshape(len(prompts), len(seeds), steps, values.shape[1] // steps)
 
     def recipes(self) -> list[Stored]:
         """All recipes of the store, by id.
@@ -204,7 +260,7 @@ class Store:
 
     def _declare(self, recipe: Recipe) -> None:
         if not self._sheet(recipe.id).exists():
-            write_atomic(self._sheet(recipe.id), json.dumps(asdict(recipe), indent=1) + "\n")
+            write_atomic(self._sheet(recipe.id), json.dumps(recipe.to_dict(), indent=1) + "\n")
 
     def _table(self, name: str) -> SampleTable:
         if name not in self._tables:

@@ -40,6 +40,7 @@ __all__ = [
     "EMBEDDINGS",
     "EVERY",
     "LEAST",
+    "MEANS",
     "NAME",
     "READINGS",
     "ROLES",
@@ -57,6 +58,7 @@ READINGS: tuple[Reading, ...] = ("text", "picture")
 ROLES: tuple[Role, ...] = ("concept", "word")
 VARIANTS: tuple[Role, ...] = ()
 EMBEDDINGS = True
+MEANS = True
 
 APART = "their groups have no names in common that could be matched"
 EVERY = "all names"  # the target of the rows that speak of the clustering as a whole

@@ -41,6 +41,7 @@ def fill(
         for unit in cut(groups, max(1, total)):
             parts.append(run_unit(store, model, plan, recipes, unit, count.after(count.done)))
     except KeyboardInterrupt:
-        said = f"interrupted: {count.done} of {count.total} samples were captured and are kept"
+        kept = count.done - count.done % max(1, plan.moments)
+        said = f"interrupted: {kept} of {count.total} samples were captured and are kept"
         raise ScalexError(said, "Run the same command again to go on from there") from None
     return together(recipes, prompts, seeds, parts, began)

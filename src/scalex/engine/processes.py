@@ -85,7 +85,7 @@ class Processes:
         groups = missing(store, recipes, prompts, seeds)
         total = sum(map(len, groups.values()))
         count = Count(total, progress)
-        units = cut(groups, _BATCHES * batch_size(model, plan))
+        units = cut(groups, _BATCHES * batch_size(model, plan), max(1, plan.moments))
         shift = _Shift(deque(units), plan, count)
         try:
             self._hire(max(len(self._crew), min(len(units), self._asked or len(devices(model)))), model, store)
@@ -132,11 +132,12 @@ class _Shift:
     stillborn: int = 0
 
     def failed(self, unit: Unit, why: str) -> None:
-        """A unit that can't be captured is halved until the sample at fault stands alone."""
-        if len(unit.samples) == 1:
+        """A unit that can't be captured is halved until the sample at fault stands alone, or its block of moments."""
+        block = max(1, self.plan.moments)
+        if len(unit.samples) <= block:
             self.aside.append((unit, why))
             return
-        half = len(unit.samples) // 2
+        half = max(1, len(unit.samples) // block // 2) * block
         self.left.extendleft([unit._replace(samples=unit.samples[half:]), unit._replace(samples=unit.samples[:half])])
 
     def died(self, unit: Unit, why: str) -> None:
