@@ -52,6 +52,7 @@ __all__ = [
     "outlook",
     "prepare",
     "render_report",
+    "stored_of",
 ]
 
 _PICTURES, _FEWEST = 8, 2  # of each concept, in the report: where concepts are few, and where they are many
@@ -416,6 +417,25 @@ def latents_of(run: Audit) -> dict[Reading, Latents]:
     return _latents(load_spec(run.manifest["spec"]), run.manifest, run.folder, run.folder / run.manifest["store"])
 
 
+def stored_of(run: Audit) -> tuple[Store, dict[Reading, Recipe], tuple[Prompt, ...], range]:
+    """Where the latents behind a run are: the store, their recipes by reading, the prompts and the seeds.
+
+    Raises:
+        ScalexError: they are gone.
+    """
+    spec, place = load_spec(run.manifest["spec"]), run.folder / run.manifest["store"]
+    store = Store.open(place, create=False)
+    known = {stored.recipe.id: stored.recipe for stored in store.recipes()}
+    if not known.keys() >= set(run.manifest["recipes"].values()):
+        raise _gone(place)
+    recipes: dict[Reading, Recipe] = {reading: known[name] for reading, name in run.manifest["recipes"].items()}
+    return store, recipes, _prompts_of(spec, run.manifest), spec.seed_range
+
+
+def _gone(place: Path) -> ScalexError:
+    return ScalexError(f"the store {place} has no latents of this run", "Name theirs with --store, or audit again")
+
+
 def _analyses_of(spec: AuditSpec) -> Sequence[str]:
     """All that are available take the readings, and the moments, that there are; those that are named must find
     theirs."""
@@ -443,9 +463,7 @@ def _latents(
     found: dict[Reading, Latents] = {}
     for reading, name in manifest["recipes"].items():
         if name not in known:
-            raise ScalexError(
-                f"the store {place} has no latents of this run", "Name theirs with --store, or audit again"
-            )
+            raise _gone(place)
         found[reading] = replace(store.read(known[name], prompts, seeds), embeddings=embeddings)
     return found
 

@@ -418,6 +418,37 @@ def name_(
         typer.echo(line)
 
 
+@app.command("nearest")
+def nearest_(
+    run: RunArg,
+    direction: Annotated[Path | None, typer.Option("--direction", help="File of a direction.")] = None,
+    attribute: Annotated[str | None, typer.Option("--attribute", help="An attribute of the run.")] = None,
+    concept: Annotated[str | None, typer.Option("--concept", help="A concept or word of the run.")] = None,
+    reading: Annotated[str | None, typer.Option("--reading", help="text or picture; by default both.")] = None,
+    top: Annotated[int, typer.Option("--top", min=1, help="Words at each pole.")] = 10,
+    json_: JsonOpt = False,
+) -> None:
+    """Say which of a run's words lie nearest to a direction, of millions too: whether that is near, `name` says."""
+    from scalex.nearest import nearest
+
+    asked: dict[str, Any] = {"direction": direction, "attribute": attribute, "concept": concept, "reading": reading}
+    found = nearest(run, **asked, top=top)
+    poles = [[("+", one.plus), ("-", one.minus)] for one in found]
+    rows = [
+        (one.direction, one.reading, pole, rank, word, float(cosine))
+        for one, ends in zip(found, poles)
+        for pole, near in ends
+        for rank, (word, cosine) in enumerate(zip(near.words, near.cosines), start=1)
+    ]
+    if json_:
+        _print_json([dict(zip(("direction", "reading", "pole", "rank", "word", "cosine"), row)) for row in rows])
+        return
+    for one in found:
+        typer.echo(f"{one.direction} ({one.reading} reading), nearest of {one.n_words:,} words:")
+        mine = [row for row in rows if row[:2] == (one.direction, one.reading)]
+        _print_table([(f"  {pole}", f"{cosine:+.2f}", word) for _, _, pole, _, word, cosine in mine])
+
+
 @app.command()
 def doctor(json_: JsonOpt = False) -> None:
     """Say what is installed, what is missing and what that means."""

@@ -4,6 +4,7 @@
     <recipe>.json       the fields of a recipe; the file is named by its id
     <recipe>.lance      its samples (scalex.table): key, prompt, seed, latent, checksum. Where the recipe keeps moments,
                         a row is a block of seeds (scalex.moments): its first seed, and as latent the mean, then m2
+    index/              indexes of words (scalex.index), made of the above where they are asked for: safe to delete
     aside/              torn manifests, moved out of the way after a loss of power
 
 The store is the truth of what is done: whoever fills it asks what is `missing`, captures that, and `write`s it in
@@ -13,6 +14,7 @@ batches. A batch is written whole or not at all, and is on the disk once `write`
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import warnings
@@ -20,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +34,7 @@ from jaxtyping import Float, Float32
 from scalex.disk import disk_errors, local_folder, remove_abandoned, size_of, sync, write_atomic
 from scalex.errors import ScalexError
 from scalex.health import Health, examine
+from scalex.index import WordIndex
 from scalex.moments import Moments, block_of, blocks_of, by_block, firsts, packed
 from scalex.prompts import sample_key
 from scalex.records import Latents, Prompt, Recipe
@@ -45,6 +48,7 @@ _FORMAT_FILE = "format.json"
 _ANOTHER = "Name another folder with --store"
 _REPAIR = "Run `scalex store verify --repair`: it drops what is damaged, and the next run captures that again"
 _DECLARE_AGAIN = "Delete that file: the next capture with this recipe writes it again"
+_WORD_ROWS = 1 << 14  # samples held at once while words are averaged
 _ABANDONED_AGE = timedelta(days=1)  # no live writer leaves a half-written file untouched for so long
 
 
@@ -185,6 +189,38 @@ class Store:
         values = np.moveaxis(self._read(recipe, prompts, firsts(seeds, recipe.moments)), 1, 0)
         parts = [Moments.unpacked(part, recipe.moments) for part in values]
         return reduce(Moments.merged, parts)
+
+    def index(self, recipe: Recipe, prompts: Sequence[Prompt], seeds: Sequence[int], step: int = -1) -> WordIndex:
+        """The prompts' concepts, to be asked which lie nearest to a direction. Made once, and found again.
+
+        Args:
+            prompts: a concept is the mean over its prompts and the seeds. step: index of the kept step.
+
+        Raises:
+            ScalexError: as `read`, or the store cannot be written to.
+        """
+        told = [[(p.concept, p.text) for p in prompts], list(seeds), recipe.keep[step]]
+        name = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+        path = self.path / "index" / f"{recipe.id}-{name}"
+        if path.exists():
+            return WordIndex.open(path)
+        return WordIndex.build(path, partial(self._words, recipe, prompts, seeds, step))
+
+    def _words(
+        self, recipe: Recipe, prompts: Sequence[Prompt], seeds: Sequence[int], step: int
+    ) -> Iterator[tuple[list[str], Float[np.ndarray, "words width"]]]:
+        """The concepts of prompts with their means, some at a time."""
+        told: dict[str, list[Prompt]] = {}
+        for prompt in prompts:
+            told.setdefault(prompt.concept, []).append(prompt)
+        words, start = list(told), 0
+        while start < len(words):
+            some = words[start : start + max(1, _WORD_ROWS * len(words) // (len(prompts) * len(seeds)))]
+            values = self.read(recipe, [p for word in some for p in told[word]], seeds).values[:, :, step]
+            firsts = np.cumsum([0, *(len(told[word]) for word in some)])
+            sums = np.add.reduceat(values.mean(1, dtype=np.float64), firsts[:-1])
+            yield some, sums / np.diff(firsts)[:, None]
+            start += len(some)
 
     def _read(
         self, recipe: Recipe, prompts: Sequence[Prompt], seeds: Sequence[int]
