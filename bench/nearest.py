@@ -21,8 +21,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-os.environ.setdefault("LANCE_LOG", "error")  # it warns of a queue's length while cells are learned
-
 import numpy as np
 
 from scalex.disk import size_of

@@ -17,6 +17,7 @@ ROOT = Path(scalex.__file__).parent
 # Downwards: a stage imports only from stages above it. A folder is one stage.
 STAGES = [
     "errors",
+    "scratch",
     "records",
     "wording",
     "vocabularies",

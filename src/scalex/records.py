@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from jaxtyping import Float
 
+from scalex import scratch
 from scalex.errors import ScalexError
 
 __all__ = [
@@ -91,11 +92,11 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Latents:
-    """The latents of one reading, in memory: `values[i, j, k]` is that of `prompts[i]`, `seeds[j]`, `steps[k]`.
+    """The latents of one reading: `values[i, j, k]` is that of `prompts[i]`, `seeds[j]`, `steps[k]`.
 
-    `embeddings` holds the text encoder's pooled embedding of each prompt, where it was kept: what the words alone say,
-    before any denoising. Where a store keeps moments, a seed stands for the mean over the `block` of seeds that it
-    begins.
+    Where they are many, `values` lie in a file (see `scalex.scratch`). `embeddings` holds the text encoder's pooled
+    embedding of each prompt, where it was kept: what the words alone say, before any denoising. Where a store keeps
+    moments, a seed stands for the mean over the `block` of seeds that it begins.
 
     Raises:
         ScalexError: the shape does not match the labels, or a value is not finite.
@@ -116,7 +117,7 @@ class Latents:
         labels = (len(self.prompts), len(self.seeds), len(self.steps))
         if self.values.shape[:3] != labels:
             raise ScalexError(f"latents have shape {self.values.shape}, but their labels say {labels}")
-        if not np.isfinite(self.values).all():
+        if not scratch.finite(self.values):
             raise ScalexError(
                 f"the {self.reading} latents hold values that are not finite", "Run `scalex store verify`"
             )

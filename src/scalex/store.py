@@ -31,6 +31,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float, Float32
 
+from scalex import scratch
 from scalex.disk import disk_errors, local_folder, remove_abandoned, size_of, sync, write_atomic
 from scalex.errors import ScalexError
 from scalex.health import Health, examine
@@ -165,7 +166,8 @@ class Store:
             return table.insert(rows)
 
     def read(self, recipe: Recipe, prompts: Sequence[Prompt], seeds: Sequence[int]) -> Latents:
-        """The latents of all prompts and seeds, in memory as float32, in the order given.
+        """The latents of all prompts and seeds, as float32, in the order given; beyond a budget of memory they lie in a
+        file (see `scalex.scratch`).
 
         Where the recipe keeps moments, they are the means of blocks, and `seeds` of the result their first seeds.
 
@@ -174,7 +176,7 @@ class Store:
                 not be whole.
         """
         held = firsts(seeds, recipe.moments) if recipe.moments else tuple(seeds)
-        values = self._read(recipe, prompts, held)[:, :, : len(recipe.keep)]
+        values = self._read(recipe, prompts, held, len(recipe.keep))
         return Latents(values, tuple(prompts), held, recipe.keep, recipe.reading, block=recipe.moments or 1)
 
     def moments(self, recipe: Recipe, prompts: Sequence[Prompt], seeds: Sequence[int]) -> Moments:
@@ -184,9 +186,10 @@ class Store:
         Raises:
             ScalexError: as `read`.
         """
+        steps = len(recipe.keep)
         if not recipe.moments:
-            return Moments.of(np.moveaxis(self._read(recipe, prompts, seeds), 1, 0))
-        values = np.moveaxis(self._read(recipe, prompts, firsts(seeds, recipe.moments)), 1, 0)
+            return Moments.of(np.moveaxis(self._read(recipe, prompts, seeds, steps), 1, 0))
+        values = np.moveaxis(self._read(recipe, prompts, firsts(seeds, recipe.moments), 2 * steps), 1, 0)
         parts = [Moments.unpacked(part, recipe.moments) for part in values]
         return reduce(Moments.merged, parts)
 
@@ -223,15 +226,15 @@ class Store:
             start += len(some)
 
     def _read(
-        self, recipe: Recipe, prompts: Sequence[Prompt], seeds: Sequence[int]
+        self, recipe: Recipe, prompts: Sequence[Prompt], seeds: Sequence[int], steps: int
     ) -> Float32[np.ndarray, "prompts seeds steps width"]:
-        """Whole rows."""
+        """The first steps of rows; those of moments have twice as many."""
         keys = [sample_key(recipe, prompt.text, seed) for prompt in prompts for seed in seeds]
         rank = {key: i for i, key in enumerate(dict.fromkeys(keys))}
-        values = self._gather(recipe, list(rank))
+        part = steps / (len(recipe.keep) * (2 if recipe.moments else 1))
+        values = self._gather(recipe, list(rank), part)
         if len(rank) < len(keys):  # prompts that read the same are stored once
-            values = values[[rank[key] for key in keys]]
-        steps = len(recipe.keep) * (2 if recipe.moments else 1)
+            values = scratch.take(values, np.array([rank[key] for key in keys]))
         return values.reshape(len(prompts), len(seeds), steps, values.shape[1] // steps)
 
     def recipes(self) -> list[Stored]:
@@ -320,7 +323,7 @@ class Store:
             self._filling.add(recipe.id)
         return table
 
-    def _gather(self, recipe: Recipe, keys: list[str]) -> Float32[np.ndarray, "samples width"]:
+    def _gather(self, recipe: Recipe, keys: list[str], part: float) -> Float32[np.ndarray, "samples width"]:
         if not keys:
             return np.empty((0, 0), np.float32)
         table = self._table(recipe.id)
@@ -332,7 +335,7 @@ class Store:
                     f"{lost} of {len(keys)} samples are missing in the store {self.path}",
                     "Run `scalex capture` with the same spec first",
                 )
-            return _collect(table, keys, wanted)
+            return _collect(table, keys, wanted, part)
 
     def _verify(self, name: str, repair: bool) -> Health:
         try:
@@ -385,17 +388,20 @@ def _check_format(folder: Path) -> None:
         )
 
 
-def _collect(table: SampleTable, keys: list[str], wanted: pa.Array) -> Float32[np.ndarray, "samples width"]:
-    """The latents of these keys, in this order; all of them are stored."""
+def _collect(
+    table: SampleTable, keys: list[str], wanted: pa.Array, part: float
+) -> Float32[np.ndarray, "samples width"]:
+    """The latents of these keys, in this order, up to a part of their width; all of them are stored."""
     values: Float[np.ndarray, "samples width"] | None = None
     for batch in table.batches(wanted):
         latents = latents_in(batch)
         if values is None:
-            values = np.empty((len(keys), latents.shape[1]), np.float32)
+            values = scratch.array((len(keys), round(part * latents.shape[1])), np.float32)
         ranks = pc.fill_null(pc.index_in(batch.column("key"), value_set=wanted), -1).to_numpy(zero_copy_only=False)
         sums = batch.column("checksum").to_numpy(zero_copy_only=False)
         rows = np.flatnonzero(ranks >= 0)
         if any(checksum(keys[ranks[row]], latents[row]) != sums[row] for row in rows):
             raise ScalexError(f"samples in {table.path} are not what was written", _REPAIR)
-        values[ranks[rows]] = latents[rows]
+        values[ranks[rows]] = latents[rows, : values.shape[1]]
+        scratch.let_go(values)
     return np.empty((0, 0), np.float32) if values is None else values
