@@ -13,6 +13,7 @@ import pytest
 
 from scalex import analyses
 from scalex.analyses._planted import Planted
+from scalex.errors import ScalexError
 from scalex.records import READINGS, ROLES, VARIED, Finding, Latents, Reading, Rules
 
 RULES = Rules(resamples=500, permutations=1999)
@@ -63,6 +64,25 @@ def test_what_was_planted_is_found(name: str) -> None:
 def test_a_planted_answer_can_be_missed(name: str) -> None:
     """`wrong` must be able to complain: it does where nothing was planted."""
     assert case(name).wrong(run(name, case(name).null))
+
+
+@every
+def test_means_over_blocks_of_seeds_will_do_where_it_says_so(name: str) -> None:
+    blocks = {r: by_blocks(x, 2) for r, x in case(name).latents.items()}
+    if name in analyses.means([name]):
+        seen = run(name, blocks)
+        assert case(name).wrong(seen) == []
+        assert {f.n_seeds for f in seen} == {f.n_seeds for f in found(name)}
+    else:
+        with pytest.raises(ScalexError, match=f"analysis '{name}' takes single seeds"):
+            run(name, blocks)
+
+
+def by_blocks(latents: Latents, size: int) -> Latents:
+    """As a store of moments gives them."""
+    prompts, seeds, *rest = latents.values.shape
+    values = latents.values.reshape(prompts, seeds // size, size, *rest).mean(2)
+    return replace(latents, values=values, seeds=latents.seeds[::size], block=size)
 
 
 @every

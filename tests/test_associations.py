@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from scalex import analyses, stats
+from scalex import analyses, scratch, stats
 from scalex.analyses import _frame as frames
 from scalex.analyses import _pairs as pairs
 from scalex.analyses import associations
@@ -141,6 +141,63 @@ def test_memory_does_not_grow_with_the_number_of_targets() -> None:
     held = 8 * 0.05 * 20_000 * 240  # bytes of p that 240 more targets keep
     assert peaks[1] - peaks[0] < 8 * held
     assert peaks[1] < 20 * 8 * pairs._BLOCK
+
+
+def test_latents_in_a_file_and_words_in_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    latents = associations.planted(np.random.default_rng(0)).latents["text"]
+    whole = associations.explore(latents, {}, RULES)
+    monkeypatch.setenv("SCALEX_MEMORY", "1e-6")  # no more than 1 KiB
+    monkeypatch.setattr(scratch, "_BLOCK", 5000)
+    monkeypatch.setattr(frames, "_HELD", 3 * 2 * 16 * 64)  # three names at a time
+    parts = associations.explore(replace(latents, values=filed(latents.values)), {}, RULES)
+    sides = frames.sides(latents, frames.frame_of(latents, "word"), "word")
+    assert all(isinstance(side.groups, np.memmap) for side in sides[:2])
+    for one, other in zip(whole.findings, parts.findings, strict=True):
+        assert (one.target, one.value, one.verdict) == (other.target, other.value, other.verdict)
+        assert other.estimate == pytest.approx(one.estimate, rel=1e-5)
+        assert other.q == pytest.approx(one.q, rel=1e-3)
+    for name, table in whole.tables.items():
+        pd.testing.assert_frame_equal(parts.tables[name], table, rtol=1e-4, atol=1e-6)
+
+
+def filed(values: np.ndarray) -> np.ndarray:
+    held = scratch.array(values.shape, values.dtype)
+    assert isinstance(held, np.memmap)
+    held[:] = values
+    return held
+
+
+def test_groups_are_means_of_standardised_latents() -> None:
+    """Means first and standardised then is the same as the other way round."""
+    latents = associations.planted(np.random.default_rng(0)).latents["text"]
+    frame = frames.frame_of(latents, "word")
+    targets, words, _ = frames.sides(latents, frame, "word")
+    for side, role in ((targets, "concept"), (words, "word")):
+        for i, name in enumerate(side.names):
+            known = frame.latents(latents, name, role).mean(0)  # every seed is a group of its own
+            np.testing.assert_allclose(side.groups[i], known, rtol=1e-5, atol=1e-6)
+            assert side.size[i] == pytest.approx(np.linalg.norm(known.mean(0)))
+
+
+def test_memory_does_not_grow_with_the_number_of_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCALEX_MEMORY", "1e-6")
+    monkeypatch.setattr(scratch, "_BLOCK", 1 << 19)
+    monkeypatch.setattr(frames, "_HELD", 1 << 16)
+    monkeypatch.setattr(frames, "_LEARNED", 64)
+    rng, peaks = np.random.default_rng(0), []
+    for n in (500, 4000):
+        values = filed(rng.normal(size=(n + 4, 4, 1, 512)).astype(np.float32))
+        texts = filed(rng.normal(size=(n + 4, 256)).astype(np.float32))
+        prompts = tuple(Prompt(str(i), str(i), "{}", role="concept" if i < 4 else "word") for i in range(n + 4))
+        latents = Latents(values, prompts, tuple(range(4)), (0,), "text", texts)
+        tracemalloc.start()
+        targets, words, _ = frames.sides(latents, frames.frame_of(latents, "word"), "word")
+        found = sum(int(np.isfinite(block.raw).sum()) for block in pairs.blocks(targets, words))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert found == 4 * n
+    each_word = 4 * 512 * 4  # bytes of its groups, if they were held
+    assert peaks[1] - peaks[0] < 3500 * each_word / 10
 
 
 # ---------------------------------------------------------------------------------------------------- the numbers

@@ -406,6 +406,36 @@ def test_of_very_many_names_some_are_clustered_and_the_others_placed(monkeypatch
     assert np.isfinite(table[["x", "y"]].to_numpy()).all()
 
 
+def test_it_is_said_where_a_sample_was_clustered(monkeypatch: pytest.MonkeyPatch) -> None:
+    points, truth = blobs(np.random.default_rng(24), 5, 60, 12)
+    latents = made([f"kind{k} {i}" for i, k in enumerate(truth)], points, np.random.default_rng(25), texts=points)
+    said = "a random sample of 120 of 300 names was clustered, the others placed by it"
+    assert not any(said in f.reason for f in explore(latents, {}, RULES).findings)
+    monkeypatch.setattr(_points, "MOST", 120)
+    assert all(said in f.reason for f in explore(latents, {}, RULES).findings)
+
+
+def test_a_name_too_far_from_every_group_is_in_none_where_others_are() -> None:
+    rng = np.random.default_rng(0)
+    two = np.concatenate([[0.0, 0, 1] + 0.02 * rng.normal(size=(40, 3)), [1.0, 0, 0] + 0.02 * rng.normal(size=(40, 3))])
+    known = np.repeat([0, 1], 40)
+    every = np.concatenate([two, [[0, 0, 1], [1, 0, 0], [0, 1, 0.2]]])
+    assert carried(every, np.arange(80), known)[80:].tolist() == [0, 1, 0]  # nobody is in none
+    known[39] = NONE
+    assert carried(every, np.arange(80), known)[80:].tolist() == [0, 1, NONE]
+
+
+def test_placing_in_blocks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    points, truth = blobs(np.random.default_rng(24), 5, 60, 12)
+    names = [f"kind{k} {i}" for i, k in enumerate(truth)]
+    latents = made(names, points, np.random.default_rng(25), texts=points)
+    monkeypatch.setattr(_points, "MOST", 120)
+    whole = explore(latents, {}, RULES).tables["map"]
+    monkeypatch.setattr(_points, "_APIECE", 7)
+    parts = explore(latents, {}, RULES).tables["map"]
+    pd.testing.assert_frame_equal(whole, parts, rtol=1e-5)
+
+
 def test_labels_are_carried_to_the_nearest_and_the_sample_keeps_its_own() -> None:
     angles = np.array([0.0, 0.1, 0.2, 0.3, 0.4, 2.0, 2.1, 2.2, 2.3, 2.4, 1.9, 0.05])
     every = np.stack([np.cos(angles), np.sin(angles)], axis=1)

@@ -7,6 +7,7 @@ so that `import scalex` stays fast.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -45,6 +46,10 @@ _HOMES = {
     "Store": "scalex.store",
     "load_model": "scalex.models",
 }
+
+
+# Read when Lance is first imported: else it warns thousands of times of a queue's length while it learns cells.
+os.environ.setdefault("LANCE_LOG", "error")
 
 
 def __getattr__(name: str) -> Any:

@@ -55,6 +55,7 @@ __all__ = [
     "outlook",
     "prepare",
     "render_report",
+    "stored_of",
 ]
 
 _PICTURES, _FEWEST = 8, 2  # of each concept, in the report: where concepts are few, and where they are many
@@ -190,7 +191,7 @@ def prepare(
     asked = EMBEDDED_SPEC if spec is None and given.get("model") is None else spec
     chosen = resolve(load_spec(asked, given))
     names = _analyses_of(chosen)
-    analyses.check(names, chosen.readings)  # before anything is captured
+    analyses.check(names, chosen.readings, chosen.moments or 1)  # before anything is captured
     prompts = build_prompts(chosen, analyses.roles(names), analyses.variants(names))
     embedded = chosen.model is None
     loaded = load_model(
@@ -211,6 +212,7 @@ def prepare(
         level=chosen.level,
         pooling=chosen.pooling,
         truncate=chosen.truncate,
+        moments=chosen.moments or 0,
     )
     # What does not fit the model is said before anything is captured.
     plan.recipes(loaded)
@@ -238,7 +240,8 @@ def _ahead(job: Job, todo: Sequence[tuple[str, int]], trial: tuple[float, int]) 
     each = job.model.flops()
     flops = _flops(job, len(todo), texts) + drawn * (steps.total * (1 + steps.doubled) * each["full"] + each["decode"])
     seconds, memory = trial[0] * (len(todo) + drawn), trial[1] + (_weights_of_pictures(job) if drawn else 0)
-    return Outlook(len(todo), texts, float(flops), len(todo) * (width * 4 + 100), seconds, memory)
+    rows, numbers = (len(todo) // job.plan.moments, 2 * width) if job.plan.moments else (len(todo), width)
+    return Outlook(len(todo), texts, float(flops), rows * (numbers * 4 + 100), seconds, memory)
 
 
 def _weights_of_pictures(job: Job) -> int:
@@ -438,10 +441,31 @@ def latents_of(run: Audit) -> dict[Reading, Latents]:
     return _latents(load_spec(run.manifest["spec"]), run.manifest, run.folder, kept)
 
 
+def stored_of(run: Audit) -> tuple[Store, dict[Reading, Recipe], tuple[Prompt, ...], range]:
+    """Where the latents behind a run are: the store, their recipes by reading, the prompts and the seeds.
+
+    Raises:
+        ScalexError: they are gone.
+    """
+    spec, place = load_spec(run.manifest["spec"]), runs.kept_store(run.folder, run.manifest)
+    store = Store.open(place, create=False)
+    known = {stored.recipe.id: stored.recipe for stored in store.recipes()}
+    if not known.keys() >= set(run.manifest["recipes"].values()):
+        raise _gone(place)
+    recipes: dict[Reading, Recipe] = {reading: known[name] for reading, name in run.manifest["recipes"].items()}
+    return store, recipes, _prompts_of(spec, run.manifest), spec.seed_range
+
+
+def _gone(place: str) -> ScalexError:
+    return ScalexError(f"the store {place} has no latents of this run", "Name theirs with --store, or audit again")
+
+
 def _analyses_of(spec: AuditSpec) -> Sequence[str]:
-    """All that are available take the readings that there are; those that are named must find theirs."""
+    """All that are available take the readings, and the moments, that there are; those that are named must find
+    theirs."""
     if spec.analyses == "all":
-        return [name for name, a in analyses.available().items() if not analyses.lacking(a, spec.readings)]
+        there = [name for name, a in analyses.available().items() if not analyses.lacking(a, spec.readings)]
+        return analyses.means(there) if spec.moments else there
     return spec.analyses
 
 
@@ -463,9 +487,7 @@ def _latents(
     found: dict[Reading, Latents] = {}
     for reading, name in manifest["recipes"].items():
         if name not in known:
-            raise ScalexError(
-                f"the store {place} has no latents of this run", "Name theirs with --store, or audit again"
-            )
+            raise _gone(place)
         found[reading] = replace(store.read(known[name], prompts, seeds), embeddings=embeddings)
     return found
 
@@ -552,7 +574,7 @@ def _name(model: str | None) -> str:
 
 def notes_of(job: Job) -> list[str]:
     """What a reader should know of a job before believing its findings: unknown words, too few steps."""
-    return [*_unknown_words(job), *_short_of_steps(job), *_nothing_to_decide(job)]
+    return [*_unknown_words(job), *_short_of_steps(job), *_nothing_to_decide(job), *_by_blocks(job)]
 
 
 def _unknown_words(job: Job) -> list[str]:
@@ -577,6 +599,16 @@ def _nothing_to_decide(job: Job) -> list[str]:
     if job.spec.width is None or sequential.schedule(job.spec, _analyses_of(job.spec)):
         return []
     return ["No seeds are added: of the analyses asked for, none decides on a concept by its own samples."]
+
+
+def _by_blocks(job: Job) -> list[str]:
+    if not job.plan.moments:
+        return []
+    size, seeds = job.plan.moments, len(job.seeds)
+    return [
+        f"Of the {seeds} seeds the moments of blocks of {size} are kept, and no single sample: intervals and tests "
+        f"rest on {seeds // size} means of blocks."
+    ]
 
 
 def _versions() -> dict[str, str]:

@@ -70,6 +70,10 @@ AddressOpt = Annotated[
 ]
 DeviceOpt = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, ...")]
 DtypeOpt = Annotated[str | None, typer.Option("--dtype", help="Of numbers: fp32, bf16 or fp16.")]
+MomentsOpt = Annotated[
+    int | None,
+    typer.Option("--moments", help="Keep mean and variance of so many seeds at a time, in place of single samples."),
+]
 PrecisionOpt = Annotated[
     float | None,
     typer.Option("--precision", help="Add seeds to undecided concepts, until decided or known to +- this, as 0.05."),
@@ -115,6 +119,7 @@ def audit(
     engine: EngineOpt = None,
     address: AddressOpt = None,
     dtype: DtypeOpt = None,
+    moments: MomentsOpt = None,
     precision: PrecisionOpt = None,
     budget: BudgetOpt = None,
     analysis: AnalysisOpt = None,
@@ -158,6 +163,7 @@ def discover_associations(
     engine: EngineOpt = None,
     address: AddressOpt = None,
     dtype: DtypeOpt = None,
+    moments: MomentsOpt = None,
     dry_run: DryOpt = False,
     json_: JsonOpt = False,
 ) -> None:
@@ -196,6 +202,7 @@ def capture(
     engine: EngineOpt = None,
     address: AddressOpt = None,
     dtype: DtypeOpt = None,
+    moments: MomentsOpt = None,
     precision: PrecisionOpt = None,
     budget: BudgetOpt = None,
     analysis: AnalysisOpt = None,
@@ -428,6 +435,37 @@ def name_(
         typer.echo(line)
 
 
+@app.command("nearest")
+def nearest_(
+    run: RunArg,
+    direction: Annotated[Path | None, typer.Option("--direction", help="File of a direction.")] = None,
+    attribute: Annotated[str | None, typer.Option("--attribute", help="An attribute of the run.")] = None,
+    concept: Annotated[str | None, typer.Option("--concept", help="A concept or word of the run.")] = None,
+    reading: Annotated[str | None, typer.Option("--reading", help="text or picture; by default both.")] = None,
+    top: Annotated[int, typer.Option("--top", min=1, help="Words at each pole.")] = 10,
+    json_: JsonOpt = False,
+) -> None:
+    """Say which of a run's words lie nearest to a direction, of millions too: whether that is near, `name` says."""
+    from scalex.nearest import nearest
+
+    asked: dict[str, Any] = {"direction": direction, "attribute": attribute, "concept": concept, "reading": reading}
+    found = nearest(run, **asked, top=top)
+    poles = [[("+", one.plus), ("-", one.minus)] for one in found]
+    rows = [
+        (one.direction, one.reading, pole, rank, word, float(cosine))
+        for one, ends in zip(found, poles)
+        for pole, near in ends
+        for rank, (word, cosine) in enumerate(zip(near.words, near.cosines), start=1)
+    ]
+    if json_:
+        _print_json([dict(zip(("direction", "reading", "pole", "rank", "word", "cosine"), row)) for row in rows])
+        return
+    for one in found:
+        typer.echo(f"{one.direction} ({one.reading} reading), nearest of {one.n_words:,} words:")
+        mine = [row for row in rows if row[:2] == (one.direction, one.reading)]
+        _print_table([(f"  {pole}", f"{cosine:+.2f}", word) for _, _, pole, _, word, cosine in mine])
+
+
 @app.command()
 def doctor(json_: JsonOpt = False) -> None:
     """Say what is installed, what is missing and what that means."""
@@ -537,17 +575,16 @@ def lora_of(
 @store.command("ls")
 def store_ls(folder: StoreArg, json_: JsonOpt = False) -> None:
     """List what a store holds: a line a recipe."""
-    from dataclasses import asdict
-
     from scalex.store import Store
 
     held = Store.open(folder, create=False).recipes()
     if json_:
-        _print_json([{"id": s.recipe.id, **asdict(s.recipe), "rows": s.rows, "bytes": s.bytes} for s in held])
+        _print_json([{"id": s.recipe.id, **s.recipe.to_dict(), "rows": s.rows, "bytes": s.bytes} for s in held])
         return
     for s in held:
         r = s.recipe
-        size = f"{s.rows:>9,} samples  {s.bytes / 1e6:8.1f} MB"
+        what = f"blocks of {r.moments} seeds" if r.moments else "samples"
+        size = f"{s.rows:>9,} {what}  {s.bytes / 1e6:8.1f} MB"
         typer.echo(f"{r.id}  {size}  {r.reading:<8} {r.steps} steps  model {r.model[:12]}")
 
 
@@ -651,7 +688,7 @@ def _source(text: str, *, alone: bool) -> list[str] | dict[str, str]:
 
 def _keys(given: dict[str, Any]) -> dict[str, Any]:
     """The options that replace keys of the spec."""
-    names = ("seeds", "first_seed", "steps", "unet", "lora", "scheduler", "probe")
+    names = ("seeds", "first_seed", "moments", "steps", "unet", "lora", "scheduler", "probe")
     renamed = {"precision": given["dtype"], "width": given.get("precision"), "budget": given.get("budget")}
     chosen = given.get("analysis")
     return (

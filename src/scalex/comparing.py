@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -158,6 +158,7 @@ def _compared(first: Audit, second: Audit, folder: Path) -> Comparison:
     readings = [r for r in READINGS if r in latents[0] and r in latents[1]]
     if not readings:
         raise ScalexError("the two runs have no reading in common", "Audit both with the same --spec")
+    _check_blocks(*(x[readings[0]].block for x in latents))
     common = _common(specs, [x[readings[0]].prompts for x in latents])
     pairs = {r: _alike(latents[0][r], latents[1][r], common) for r in readings}
     rules = specs[0].rules
@@ -176,6 +177,13 @@ def _compared(first: Audit, second: Audit, folder: Path) -> Comparison:
     pictures = [runs.load_pictures(run.folder, run.manifest.get("pictures", {})) for run in (first, second)]
     render_comparison(frame, sides, manifest, (pictures[0], pictures[1]), result.report)
     return result
+
+
+def _check_blocks(first: int, second: int) -> None:
+    """Raises where the two runs keep seeds otherwise: a seed of the one then is not the seed of the other."""
+    if first != second:
+        kept = [f"moments of {size} seeds" if size > 1 else "single samples" for size in (first, second)]
+        raise ScalexError(f"run A keeps {kept[0]}, run B {kept[1]}", "Audit one of them again, with `moments` alike")
 
 
 def _by_side(pairs: Mapping[Reading, tuple[Latents, Latents]]) -> tuple[dict[Reading, Latents], dict[Reading, Latents]]:
@@ -289,7 +297,7 @@ def _aligned(latents: Latents, keep: Sequence[Prompt], seeds: Sequence[int]) -> 
     places = [rows[p] for p in keep]
     texts = None if latents.embeddings is None else latents.embeddings[places]
     values = latents.values[np.ix_(places, [columns[s] for s in seeds])]
-    return Latents(values, tuple(keep), tuple(seeds), latents.steps, latents.reading, texts)
+    return replace(latents, values=values, prompts=tuple(keep), seeds=tuple(seeds), embeddings=texts)
 
 
 def _alike(first: Latents, second: Latents, common: _Common) -> tuple[Latents, Latents]:

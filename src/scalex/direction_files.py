@@ -46,7 +46,7 @@ class Provenance:
             "images", ...
         reading: in which it was found. step: the denoising step, counted from 0.
         seeds: that it was estimated from; empty where it was not estimated from seeds.
-        model: fingerprint. probe, pooling: as in `Recipe`. recipe: id of the recipe of its latents.
+        model: fingerprint. probe, pooling, moments: as in `Recipe`. recipe: id of the recipe of its latents.
     """
 
     name: str
@@ -58,6 +58,7 @@ class Provenance:
     probe: str = ""
     pooling: str = ""
     recipe: str = ""
+    moments: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,14 +171,15 @@ def _estimated(
 
 def stamped(direction: Direction, recipe: Recipe) -> Direction:
     """The direction with the recipe of the latents that it was found in."""
-    model, probe, pooling = recipe.model, recipe.probe, recipe.pooling
-    return replace(direction, of=replace(direction.of, model=model, probe=probe, pooling=pooling, recipe=recipe.id))
+    told = {name: getattr(recipe, name) for name in ("model", "probe", "pooling", "moments")}
+    return replace(direction, of=replace(direction.of, **told, recipe=recipe.id))
 
 
 def check_fits(direction: Direction, recipe: Recipe, width: int) -> None:
     """Raises ScalexError where a direction is of another model, reading, probe or width than latents of this recipe.
 
-    What a direction does not say of itself fits. The sampler may be another.
+    What a direction does not say of itself fits. The sampler may be another. One that was learned from seeds must be
+    held against seeds that are kept alike: single ones, or as many by their moments.
     """
     pairs = {
         "model": (direction.of.model[:12], recipe.model[:12]),
@@ -190,6 +192,12 @@ def check_fits(direction: Direction, recipe: Recipe, width: int) -> None:
         if own and own != other:
             wrong = f"direction {direction.name!r} has another {what} ({own}) than the latents ({other})"
             raise ScalexError(wrong, "Take a direction that was found in this model in the same way")
+    if direction.by_seed is not None and direction.of.model and direction.of.moments != recipe.moments:
+        kept = [
+            f"moments of {size} seeds" if size else "single seeds" for size in (direction.of.moments, recipe.moments)
+        ]
+        wrong = f"direction {direction.name!r} was learned from {kept[0]}, and the latents are of {kept[1]}"
+        raise ScalexError(wrong, "Take a direction that was found in this model in the same way")
 
 
 def save_direction(direction: Direction, path: str | Path) -> Path:

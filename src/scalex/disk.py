@@ -42,9 +42,10 @@ def local_folder(address: str | Path) -> Path:
 
 
 def remove_abandoned(folder: Path, age: timedelta) -> tuple[int, int]:
-    """Remove half-written files that nobody has touched for so long; gives their number and bytes."""
+    """Remove half-written files, and those in half-written folders, that nobody has touched for so long; gives their
+    number and bytes."""
     limit = time.time() - age.total_seconds()
-    named = [path for path in _files(folder) if _TEMPORARY.fullmatch(path.name)]
+    named = [path for path in _files(folder) if any(map(_TEMPORARY.fullmatch, path.relative_to(folder).parts))]
     sizes = {path: _size(path) for path in named if path.exists() and path.stat().st_mtime < limit}
     for path in sizes:
         path.unlink(missing_ok=True)

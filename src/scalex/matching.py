@@ -141,7 +141,7 @@ def _of_roles(latents: Latents, roles: Sequence[Role]) -> Latents:
     rows = [i for i, p in enumerate(latents.prompts) if p.role in roles]
     texts = None if latents.embeddings is None else latents.embeddings[rows]
     kept = tuple(latents.prompts[i] for i in rows)
-    return Latents(latents.values[rows], kept, latents.seeds, latents.steps, latents.reading, texts)
+    return replace(latents, values=latents.values[rows], prompts=kept, embeddings=texts)
 
 
 def _otherwise(

@@ -72,6 +72,7 @@ class Plan:
         pooling: of the probe's map: "mean" (C numbers), "grid:g" (C * g * g, averages over a g x g grid) or "full".
         truncate: whether texts longer than the model takes are cut.
         batch: samples in a batch; None for a size that suits the device. Too large a one is halved on the way.
+        moments: seeds in a block whose running moments are stored in place of samples; 0 to store samples.
 
     Raises:
         ScalexError: a value is out of its range.
@@ -85,6 +86,7 @@ class Plan:
     pooling: str = "mean"
     truncate: bool = False
     batch: int | None = None
+    moments: int = 0
 
     def __post_init__(self) -> None:
         if not self.readings or not set(self.readings) <= set(READINGS):
@@ -93,6 +95,8 @@ class Plan:
             raise ScalexError(f"steps is {self.steps}", "A trajectory has at least one step")
         if self.batch is not None and self.batch < 1:
             raise ScalexError(f"batch is {self.batch}", "A batch has at least one sample")
+        if self.moments < 0 or self.moments == 1:
+            raise ScalexError(f"moments is {self.moments}", "A block has at least two seeds")
         if self.guidance is not None and not 1 <= self.guidance < float("inf"):
             raise ScalexError(f"guidance is {self.guidance}", "It is at least 1, which is none")
         if not re.fullmatch(r"mean|full|grid:[1-9]\d*", self.pooling):
@@ -131,6 +135,7 @@ class Plan:
                 dtype=model.precision,
                 latent_shape=model.latent_shape,
                 truncate=self.truncate,
+                moments=self.moments,
             )
             for reading in self.readings
         }

@@ -6,11 +6,12 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from jaxtyping import Float
 
+from scalex import scratch
 from scalex.errors import ScalexError
 
 __all__ = [
@@ -59,7 +60,8 @@ class Recipe:
     `keep` holds the kept denoising steps, counted from 0. For the text reading the probe is read there; for the picture
     reading the predicted clean latent after that step is noised to timestep `level` and read with the empty prompt.
     `sampler` names the scheduler class and a digest of its configuration. Two latents are comparable, and are stored
-    together, exactly when their recipes are equal.
+    together, exactly when their recipes are equal. `moments` is the number of seeds in a block whose running moments
+    are stored in place of single samples (see `scalex.moments`); 0 where samples are stored.
     """
 
     model: str
@@ -74,20 +76,27 @@ class Recipe:
     dtype: str
     latent_shape: tuple[int, int, int]
     truncate: bool = False
+    moments: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that names the recipe. `moments` is left out where there are none: older stores do not know it."""
+        told = asdict(self)
+        return told if self.moments else {name: value for name, value in told.items() if name != "moments"}
 
     @property
     def id(self) -> str:
         """16 hexadecimal digits that name this recipe."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        text = json.dumps(self.to_dict(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Latents:
-    """The latents of one reading, in memory: `values[i, j, k]` is that of `prompts[i]`, `seeds[j]`, `steps[k]`.
+    """The latents of one reading: `values[i, j, k]` is that of `prompts[i]`, `seeds[j]`, `steps[k]`.
 
-    `embeddings` holds the text encoder's pooled embedding of each prompt, where it was kept: what the words alone say,
-    before any denoising.
+    Where they are many, `values` lie in a file (see `scalex.scratch`). `embeddings` holds the text encoder's pooled
+    embedding of each prompt, where it was kept: what the words alone say, before any denoising. Where a store keeps
+    moments, a seed stands for the mean over the `block` of seeds that it begins.
 
     Raises:
         ScalexError: the shape does not match the labels, or a value is not finite.
@@ -99,6 +108,7 @@ class Latents:
     steps: tuple[int, ...]
     reading: Reading
     embeddings: Float[np.ndarray, "prompts dim"] | None = None
+    block: int = 1
     _rows: dict[tuple[Role, str, str, str], list[int]] = field(
         init=False, repr=False, compare=False, default_factory=dict
     )
@@ -107,7 +117,7 @@ class Latents:
         labels = (len(self.prompts), len(self.seeds), len(self.steps))
         if self.values.shape[:3] != labels:
             raise ScalexError(f"latents have shape {self.values.shape}, but their labels say {labels}")
-        if not np.isfinite(self.values).all():
+        if not scratch.finite(self.values):
             raise ScalexError(
                 f"the {self.reading} latents hold values that are not finite", "Run `scalex store verify`"
             )
@@ -123,6 +133,11 @@ class Latents:
     def n_templates(self) -> int:
         """How many templates each concept, variant and word was said in."""
         return len(next(iter(self._rows.values())))
+
+    @property
+    def n_seeds(self) -> int:
+        """How many seeds there are behind these latents."""
+        return len(self.seeds) * self.block
 
     def named(self, role: Role) -> tuple[str, ...]:
         """What there is in one role, each once, in the order of the audit."""

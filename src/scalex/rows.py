@@ -25,7 +25,8 @@ _PRIMARY_KEY = {"lance-schema:unenforced-primary-key": "true"}
 def sample_rows(
     recipe: Recipe, pairs: Sequence[Sample], values: Float32[np.ndarray, "samples steps width"]
 ) -> pa.Table:
-    """Samples as rows, the first of equal ones; latents as float16 where the recipe computes in fp16, else float32.
+    """Samples as rows, the first of equal ones; latents as float16 where the recipe computes in fp16, else (and moments
+    always) as float32.
 
     Raises:
         ScalexError: a latent is not finite, or not any more as float16.
@@ -35,7 +36,7 @@ def sample_rows(
     texts, seeds = zip(*(pairs[place] for place in places))
     flat = values.reshape(len(pairs), -1)[places]
     with np.errstate(over="ignore"):  # what float16 cannot hold becomes infinite, and is refused
-        latents = flat.astype(np.float16) if recipe.dtype == "fp16" else flat
+        latents = flat.astype(np.float16) if recipe.dtype == "fp16" and not recipe.moments else flat
     _refuse_non_finite(np.isfinite(latents).all(axis=1), texts, seeds)
     keys = [sample_key(recipe, text, seed) for text, seed in zip(texts, seeds)]
     schema = _schema(latents)

@@ -36,7 +36,7 @@ Texts = tuple[str, ...]
 Kept = str | Whole | tuple[str | Whole, ...]
 
 _RULES = Rules()
-_MOST_SEEDS = 100_000
+_LEAST_SEEDS, _MOST_SEEDS = 4, 100_000
 _SOURCES = ("concepts", "identities", "words")  # keys whose texts may come from a vocabulary or a file
 _DEFAULT: dict[str, Any] = {
     "concepts": (
@@ -151,6 +151,8 @@ class AuditSpec(BaseModel):
         steps: denoising steps, and guidance: its scale; None is what the model recommends.
         keep: the steps whose latents are kept: "first", "last", "all", numbers from 0, or a mapping of these by reading
             (see `Plan`). Analyses read the last one kept.
+        moments: keep the mean and the variance of so many seeds at a time in place of single samples, for analyses that
+            take no more (see `scalex.moments`); None to keep samples.
         seeds: how many, counted from `first_seed`: other seeds repeat an audit on other pictures.
         width: concepts that are undecided get more seeds, until their intervals are no wider than +- this, in units of
             leans and shares (see `scalex.sequential`); None for no more. budget: most seeds of a concept then; None is
@@ -181,7 +183,8 @@ class AuditSpec(BaseModel):
     steps: Whole | None = Field(None, ge=1, le=1000)
     guidance: Number | None = Field(None, ge=1)
     keep: Kept | dict[Reading, Kept] | None = None
-    seeds: Whole = Field(32, ge=4, le=_MOST_SEEDS)  # fewer cannot carry an interval
+    moments: Whole | None = Field(None, ge=2, le=1024)
+    seeds: Whole = Field(32, ge=_LEAST_SEEDS, le=_MOST_SEEDS)  # fewer cannot carry an interval
     first_seed: Whole = Field(0, ge=0, le=2**62)
     width: Number | None = Field(None, gt=0, lt=0.5)
     budget: Whole | None = Field(None, ge=4, le=_MOST_SEEDS)
@@ -258,6 +261,19 @@ class AuditSpec(BaseModel):
             raise ScalexError(wrong, "Give it as many at least: it is the most seeds that a concept may get")
         return self
 
+    @model_validator(mode="after")
+    def _check_moments(self) -> AuditSpec:
+        if self.moments is None:
+            return self
+        if self.seeds % self.moments or self.first_seed % self.moments:
+            wrong = f"`moments` is {self.moments}, but `seeds` is {self.seeds} and `first_seed` {self.first_seed}"
+            raise ScalexError(wrong, f"Give both in multiples of {self.moments}: moments are kept by whole blocks")
+        if self.seeds < _LEAST_SEEDS * self.moments:
+            wrong = f"`moments` is {self.moments}, so that {self.seeds} seeds are {self.seeds // self.moments} blocks"
+            way_out = f"An interval needs {_LEAST_SEEDS}: take {_LEAST_SEEDS * self.moments} seeds or smaller blocks"
+            raise ScalexError(wrong, way_out)
+        return self
+
     @field_validator("templates")
     @classmethod
     def _check_templates(cls, templates: Texts) -> Texts:
@@ -296,6 +312,8 @@ class AuditSpec(BaseModel):
     @classmethod
     def _check_keep(cls, keep: object) -> object:
         by_reading = keep if isinstance(keep, Mapping) and set(keep) <= set(READINGS) else {"": keep}
+        if "moments" in by_reading.values():
+            raise ScalexError("`keep` says which steps are kept", "For moments write `moments: 8` beside it")
         if keep is not None and not all(map(_names_steps, by_reading.values())):
             wrong = f"`keep` is {keep!r}, but should be first, last, all, numbers from 0, or these by reading"
             raise ScalexError(wrong, f"Readings: {', '.join(READINGS)}")

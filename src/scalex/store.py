@@ -2,7 +2,9 @@
 
     format.json         name and version of this layout
     <recipe>.json       the fields of a recipe; the file is named by its id
-    <recipe>.lance      its samples (scalex.table): key, prompt, seed, latent, checksum
+    <recipe>.lance      its samples (scalex.table): key, prompt, seed, latent, checksum. Where the recipe keeps moments,
+                        a row is a block of seeds (scalex.moments): its first seed, and as latent the mean, then m2
+    index/              indexes of words (scalex.index), made of the above where they are asked for: safe to delete
     aside/              torn manifests, moved out of the way after a loss of power
 
 The store is the truth of what is done: whoever fills it asks what is `missing`, captures that, and `write`s it in
@@ -11,12 +13,14 @@ batches. A batch is written whole or not at all, and is on the disk once `write`
 
 from __future__ import annotations
 
+import hashlib
 import json
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,9 +29,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float, Float32
 
+from scalex import scratch
 from scalex.errors import ScalexError
 from scalex.health import Health, examine
+from scalex.index import WordIndex
 from scalex.keeping import StoreWarning
+from scalex.moments import Moments, block_of, blocks_of, by_block, firsts, packed
 from scalex.places import ANOTHER, Folder, Place, place_of
 from scalex.prompts import sample_key
 from scalex.records import Latents, Prompt, Recipe
@@ -40,6 +47,7 @@ _FORMAT = {"name": "scalex-store", "version": 1}
 _FORMAT_FILE = "format.json"
 _REPAIR = "Run `scalex store verify --repair`: it drops what is damaged, and the next run captures that again"
 _DECLARE_AGAIN = "Delete that file: the next capture with this recipe writes it again"
+_WORD_ROWS = 1 << 14  # samples held at once while words are averaged
 _ABANDONED_AGE = timedelta(days=1)  # no live writer leaves a half-written file untouched for so long
 
 
@@ -105,10 +113,16 @@ class Store:
         """The (text, seed) pairs that are not stored under this recipe: each once, in the order given.
 
         Raises:
-            ScalexError: the stored samples cannot be read.
+            ScalexError: the stored samples cannot be read, or a block of moments would not be whole.
         """
+        if not recipe.moments:
+            return self._lacking(recipe, list(dict.fromkeys(pairs)))
+        lacking = set(self._lacking(recipe, blocks_of(pairs, recipe.moments)))
+        return [pair for pair in dict.fromkeys(pairs) if block_of(pair, recipe.moments) in lacking]
+
+    def _lacking(self, recipe: Recipe, asked: list[Sample]) -> list[Sample]:
+        """The rows of these distinct ones that are not there."""
         table = self._fill(recipe) if self.fillable else self._table(recipe.id)
-        asked = list(dict.fromkeys(pairs))
         keys = pa.array([sample_key(recipe, text, seed) for text, seed in asked], pa.string())
         with self._readable(table):
             stored = among(keys, table.keys())
@@ -124,13 +138,36 @@ class Store:
             values: steps are those of `recipe.keep`.
 
         Returns:
-            The number of samples added.
+            The number of samples added; of blocks, where the recipe keeps moments.
 
         Raises:
-            ScalexError: a value is not finite, the disk is full, or the folder cannot be written to.
+            ScalexError: a value is not finite, the disk is full, the folder cannot be written to, or a block of moments
+                is not whole.
         """
         if values.shape[:2] != (len(pairs), len(recipe.keep)):
             raise ValueError(f"values {values.shape} do not fit {len(pairs)} samples of {len(recipe.keep)} steps")
+        if recipe.moments:
+            blocks_of(pairs, recipe.moments)
+            held = by_block(pairs, values, recipe.moments)
+            return self.write_moments(
+                recipe, list(held), [Moments.of(np.stack([*own.values()])) for own in held.values()]
+            )
+        return self._write(recipe, pairs, values)
+
+    def write_moments(self, recipe: Recipe, blocks: Sequence[Sample], moments: Sequence[Moments]) -> int:
+        """Store the moments of whole blocks, as `write` does samples.
+
+        Args:
+            blocks: text and first seed. moments: of each, shape (steps, width), over `recipe.moments` seeds.
+
+        Raises:
+            ScalexError: as `write`.
+        """
+        if not recipe.moments or any(one.count != recipe.moments for one in moments):
+            raise ValueError(f"recipe {recipe.id} keeps blocks of {recipe.moments} seeds")
+        return self._write(recipe, blocks, packed(moments) if moments else np.empty((0, 0, 0), np.float32))
+
+    def _write(self, recipe: Recipe, pairs: Sequence[Sample], values: Float32[np.ndarray, "rows steps width"]) -> int:
         if not pairs:
             return 0
         rows = sample_rows(recipe, pairs, values)
@@ -140,18 +177,76 @@ class Store:
             return table.insert(rows)
 
     def read(self, recipe: Recipe, prompts: Sequence[Prompt], seeds: Sequence[int]) -> Latents:
-        """The latents of all prompts and seeds, in memory as float32, in the order given.
+        """The latents of all prompts and seeds, as float32, in the order given; beyond a budget of memory they lie in a
+        file (see `scalex.scratch`).
+
+        Where the recipe keeps moments, they are the means of blocks, and `seeds` of the result their first seeds.
 
         Raises:
-            ScalexError: some are not stored, cannot be read, or are not what was written.
+            ScalexError: some are not stored, cannot be read, or are not what was written; or a block of moments would
+                not be whole.
         """
+        held = firsts(seeds, recipe.moments) if recipe.moments else tuple(seeds)
+        values = self._read(recipe, prompts, held, len(recipe.keep))
+        return Latents(values, tuple(prompts), held, recipe.keep, recipe.reading, block=recipe.moments or 1)
+
+    def moments(self, recipe: Recipe, prompts: Sequence[Prompt], seeds: Sequence[int]) -> Moments:
+        """Mean and variance over seeds of every prompt, of shape (prompts, steps, width), whether the recipe keeps
+        samples or moments.
+
+        Raises:
+            ScalexError: as `read`.
+        """
+        steps = len(recipe.keep)
+        if not recipe.moments:
+            return Moments.of(np.moveaxis(self._read(recipe, prompts, seeds, steps), 1, 0))
+        values = np.moveaxis(self._read(recipe, prompts, firsts(seeds, recipe.moments), 2 * steps), 1, 0)
+        parts = [Moments.unpacked(part, recipe.moments) for part in values]
+        return reduce(Moments.merged, parts)
+
+    def index(self, recipe: Recipe, prompts: Sequence[Prompt], seeds: Sequence[int], step: int = -1) -> WordIndex:
+        """The prompts' concepts, to be asked which lie nearest to a direction. Made once, and found again.
+
+        Args:
+            prompts: a concept is the mean over its prompts and the seeds. step: index of the kept step.
+
+        Raises:
+            ScalexError: as `read`, or the store cannot be written to.
+        """
+        told = [[(p.concept, p.text) for p in prompts], list(seeds), recipe.keep[step]]
+        name = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+        path = self.path / "index" / f"{recipe.id}-{name}"
+        if path.exists():
+            return WordIndex.open(path)
+        return WordIndex.build(path, partial(self._words, recipe, prompts, seeds, step))
+
+    def _words(
+        self, recipe: Recipe, prompts: Sequence[Prompt], seeds: Sequence[int], step: int
+    ) -> Iterator[tuple[list[str], Float[np.ndarray, "words width"]]]:
+        """The concepts of prompts with their means, some at a time."""
+        told: dict[str, list[Prompt]] = {}
+        for prompt in prompts:
+            told.setdefault(prompt.concept, []).append(prompt)
+        words, start = list(told), 0
+        while start < len(words):
+            some = words[start : start + max(1, _WORD_ROWS * len(words) // (len(prompts) * len(seeds)))]
+            values = self.read(recipe, [p for word in some for p in told[word]], seeds).values[:, :, step]
+            firsts = np.cumsum([0, *(len(told[word]) for word in some)])
+            sums = np.add.reduceat(values.mean(1, dtype=np.float64), firsts[:-1])
+            yield some, sums / np.diff(firsts)[:, None]
+            start += len(some)
+
+    def _read(
+        self, recipe: Recipe, prompts: Sequence[Prompt], seeds: Sequence[int], steps: int
+    ) -> Float32[np.ndarray, "prompts seeds steps width"]:
+        """The first steps of rows; those of moments have twice as many."""
         keys = [sample_key(recipe, prompt.text, seed) for prompt in prompts for seed in seeds]
         rank = {key: i for i, key in enumerate(dict.fromkeys(keys))}
-        values = self._gather(recipe, list(rank))
+        part = steps / (len(recipe.keep) * (2 if recipe.moments else 1))
+        values = self._gather(recipe, list(rank), part)
         if len(rank) < len(keys):  # prompts that read the same are stored once
-            values = values[[rank[key] for key in keys]]
-        shape = (len(prompts), len(seeds), len(recipe.keep), values.shape[1] // len(recipe.keep))
-        return Latents(values.reshape(shape), tuple(prompts), tuple(seeds), recipe.keep, recipe.reading)
+            values = scratch.take(values, np.array([rank[key] for key in keys]))
+        return values.reshape(len(prompts), len(seeds), steps, values.shape[1] // steps)
 
     def recipes(self) -> list[Stored]:
         """All recipes of the store, by id.
@@ -217,7 +312,7 @@ class Store:
 
     def _declare(self, recipe: Recipe) -> None:
         if self.place.read(f"{recipe.id}.json") is None:
-            self.place.write(f"{recipe.id}.json", json.dumps(asdict(recipe), indent=1) + "\n")
+            self.place.write(f"{recipe.id}.json", json.dumps(recipe.to_dict(), indent=1) + "\n")
 
     def _table(self, name: str) -> SampleTable:
         if name not in self._tables:
@@ -241,7 +336,7 @@ class Store:
             self._filling.add(recipe.id)
         return table
 
-    def _gather(self, recipe: Recipe, keys: list[str]) -> Float32[np.ndarray, "samples width"]:
+    def _gather(self, recipe: Recipe, keys: list[str], part: float) -> Float32[np.ndarray, "samples width"]:
         if not keys:
             return np.empty((0, 0), np.float32)
         table = self._table(recipe.id)
@@ -253,7 +348,7 @@ class Store:
                     f"{lost} of {len(keys)} samples are missing in the store {self.address}",
                     "Run `scalex capture` with the same spec first",
                 )
-            return _collect(table, keys, wanted)
+            return _collect(table, keys, wanted, part)
 
     @contextmanager
     def _readable(self, table: SampleTable) -> Iterator[None]:
@@ -300,17 +395,20 @@ def _check_format(place: Place) -> None:
         )
 
 
-def _collect(table: SampleTable, keys: list[str], wanted: pa.Array) -> Float32[np.ndarray, "samples width"]:
-    """The latents of these keys, in this order; all of them are stored."""
+def _collect(
+    table: SampleTable, keys: list[str], wanted: pa.Array, part: float
+) -> Float32[np.ndarray, "samples width"]:
+    """The latents of these keys, in this order, up to a part of their width; all of them are stored."""
     values: Float[np.ndarray, "samples width"] | None = None
     for batch in table.batches(wanted):
         latents = latents_in(batch)
         if values is None:
-            values = np.empty((len(keys), latents.shape[1]), np.float32)
+            values = scratch.array((len(keys), round(part * latents.shape[1])), np.float32)
         ranks = pc.fill_null(pc.index_in(batch.column("key"), value_set=wanted), -1).to_numpy(zero_copy_only=False)
         sums = batch.column("checksum").to_numpy(zero_copy_only=False)
         rows = np.flatnonzero(ranks >= 0)
         if any(checksum(keys[ranks[row]], latents[row]) != sums[row] for row in rows):
             raise ScalexError(f"samples in {table.uri} are not what was written", _REPAIR)
-        values[ranks[rows]] = latents[rows]
+        values[ranks[rows]] = latents[rows, : values.shape[1]]
+        scratch.let_go(values)
     return np.empty((0, 0), np.float32) if values is None else values

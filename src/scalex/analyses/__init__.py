@@ -6,8 +6,9 @@ holds its readings against each other offers `compare` in place of `analyse`, an
 that leaves tables beside its findings offers `explore`. `ROLES` names the prompts that it takes where those are not the
 concepts alone. `VARIANTS` names the roles of which it takes the attributes' values, too, where it does not take those
 of concepts and of the reference alike (concepts stand in for a reference that a spec does not name). `EMBEDDINGS` says
-whether it takes the text encoder's embeddings, `family(finding)` which of its questions a finding answers, where each
-is to be corrected by itself, and `planted(rng)` gives data with a known answer, for the tests.
+whether it takes the text encoder's embeddings, `MEANS = True` that it takes means over seeds alone, so that blocks of
+seeds can stand for them where a store keeps moments, `family(finding)` which of its questions a finding answers, where
+each is to be corrected by itself, and `planted(rng)` gives data with a known answer, for the tests.
 
 Where an audit adds seeds to undecided concepts (`scalex.sequential`), `BY_CONCEPT = True` says that a concept's own
 samples decide its findings, so that it may be analysed beside concepts of fewer seeds, and `DECISIVE = True` (which
@@ -57,6 +58,7 @@ __all__ = [
     "embeds",
     "explore",
     "lacking",
+    "means",
     "roles",
     "run",
     "variants",
@@ -179,6 +181,15 @@ def by_concept(names: Iterable[str]) -> list[str]:
     return [name for name in names if _says(name, "BY_CONCEPT") or _says(name, "DECISIVE")]
 
 
+def means(names: Iterable[str]) -> list[str]:
+    """Those of the named analyses that take means over seeds alone (`MEANS`), and so the moments of a store.
+
+    Raises:
+        ScalexError: an unknown analysis.
+    """
+    return [name for name in names if _says(name, "MEANS")]
+
+
 def decisive(names: Iterable[str]) -> list[str]:
     """Those of the named analyses whose verdicts a concept is waited for (`DECISIVE`).
 
@@ -236,18 +247,26 @@ def explore(
     Raises:
         ScalexError: an unknown analysis, one whose readings were not captured, or what the analysis raises.
     """
-    outcomes = [_run_one(analysis, latents, attributes, rules, settled) for analysis in check(names, tuple(latents))]
+    block = max((held.block for held in latents.values()), default=1)
+    chosen = check(names, tuple(latents), block)
+    outcomes = [_run_one(analysis, latents, attributes, rules, settled) for analysis in chosen]
     findings = [finding for outcome in outcomes for finding in outcome.findings]
     return Outcome(findings, {name: table for outcome in outcomes for name, table in outcome.tables.items()})
 
 
-def check(names: Sequence[str], readings: Sequence[Reading]) -> list[Analysis]:
+def check(names: Sequence[str], readings: Sequence[Reading], block: int = 1) -> list[Analysis]:
     """The named analyses.
 
+    Args:
+        block: of how many seeds there is the mean alone.
+
     Raises:
-        ScalexError: an unknown analysis, or one that takes readings other than these.
+        ScalexError: an unknown analysis, one that takes readings other than these, or one that takes single seeds.
     """
     chosen = [_named(name) for name in names]
+    if block > 1 and (single := [name for name in names if name not in means(names)]):
+        wrong = f"analysis {single[0]!r} takes single seeds, and moments keep the means of {block} alone"
+        raise ScalexError(wrong, f"Leave out `moments`, or {single[0]}: {', '.join(means(available()))} take means")
     for analysis in chosen:
         if missing := lacking(analysis, readings):
             wanted = " or ".join(missing)

@@ -13,14 +13,15 @@ different targets hold: with one target, or targets that share nothing, that is 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 from scipy import optimize
 
-from scalex import stats
+from scalex import scratch, stats
 from scalex.records import Latents, Role
 
 __all__ = ["REPEATS", "TARGETS", "Frame", "Side", "frame_of", "sides"]
@@ -30,6 +31,7 @@ REPEATS = 0.25  # repeatability below which there is more noise than anything to
 _WORK = 1e12  # multiplications up to which every seed is a group of its own
 _GROUPS = 4  # of seeds, beyond that
 _LEARNED = 4096  # words that the covariance is learned from
+_HELD = 1 << 22  # numbers of latents held at once: 32 MiB
 _COUNTED = 0.25  # directions that count, a word: with more of them the words would explain each other away
 
 
@@ -62,12 +64,23 @@ class Side:
 
     def raw(self, other: Side) -> Float[np.ndarray, "n m"]:
         """Cosines with all of another side: products over different groups of seeds, lengths with their noise."""
-        n_groups = self.groups.shape[1]
-        total = self.groups.sum(1) @ other.groups.sum(1).T
-        for group in range(n_groups):
-            total -= self.groups[:, group] @ other.groups[:, group].T
-        scale = n_groups * (n_groups - 1) * self.size[:, None] * other.size
-        return np.asarray(np.divide(total, scale, out=np.full(total.shape, np.nan), where=scale > 0))
+        n_groups, own = self.groups.shape[1], self.groups.sum(1)
+        found = np.full((len(self.names), len(other.names)), np.nan)
+        for rows in scratch.blocks(other.groups):
+            theirs = other.groups[rows]
+            total = own @ theirs.sum(1).T
+            for group in range(n_groups):
+                total -= self.groups[:, group] @ theirs[:, group].T
+            scale = n_groups * (n_groups - 1) * self.size[:, None] * other.size[rows]
+            found[:, rows] = np.divide(total, scale, out=np.full(total.shape, np.nan), where=scale > 0)
+        return found
+
+    def likeness(self, other: Side) -> Float[np.ndarray, "n m"]:
+        """Cosines of the texts with all of another side."""
+        found = np.empty((len(self.names), len(other.names)))
+        for rows in scratch.blocks(other.text):
+            found[:, rows] = self.text @ other.text[rows].T
+        return found
 
     def shared(self, other: Side) -> Float[np.ndarray, "n m"]:
         """What noise leaves of each cosine: the root of both repeatabilities."""
@@ -126,9 +139,10 @@ def frame_of(latents: Latents, words: Role) -> Frame:
     first = listed[0]
     centre = np.zeros(latents.of(first, role=words).shape)
     text = np.zeros(latents.embedding(first, role=words).shape[1])
-    for name in listed:
-        centre += latents.of(name, role=words) / len(listed)
-        text += latents.embedding(name, role=words).mean(0) / len(listed)
+    for some in _apiece(listed, latents):
+        for name in some:
+            centre += latents.of(name, role=words) / len(listed)
+            text += latents.embedding(name, role=words).mean(0) / len(listed)
     some = listed[:: -(-len(listed) // _LEARNED)]
     means = np.stack([latents.of(name, role=words).mean((0, 1)) for name in some]) - centre.mean((0, 1))
     _, root, axes = np.linalg.svd(means, full_matrices=False)
@@ -184,27 +198,50 @@ def sides(latents: Latents, frame: Frame, words: Role) -> tuple[Side, Side, Side
     made = []
     for role in (TARGETS, words):
         names = latents.named(role)
-        rows = ((frame.latents(latents, name, role), frame.texts(latents, name, role)) for name in names)
-        made.append(_side(names, rows, mean_of))
-    return made[0], made[1], _side(("",), [(frame.shared, frame.shared_text)], mean_of)
+        rows = (_rows(frame, latents, some, role, mean_of) for some in _apiece(names, latents))
+        made.append(_side(names, rows, len(mean_of)))
+    common = (mean_of @ frame.shared.mean(0))[None], frame.shared_text[None]
+    return made[0], made[1], _side(("",), [common], len(mean_of))
 
 
-def _side(
-    names: tuple[str, ...],
-    rows: Iterable[tuple[Float[np.ndarray, "templates seeds width"], Float[np.ndarray, "dim"]]],
-    mean_of: Float[np.ndarray, "groups seeds"],
-) -> Side:
-    """A side of these rows, each of which is let go before the next is taken."""
-    n_groups, size, own = len(mean_of), np.empty(len(names)), np.empty(len(names))
-    groups, texts = [], []
-    for i, (values, text) in enumerate(rows):
-        apart = mean_of @ values.mean(0)
-        groups.append(apart.astype(np.float32))
-        texts.append(text.astype(np.float32))
-        size[i] = np.linalg.norm(apart.mean(0))
-        own[i] = (apart**2).sum() / n_groups**2
+Rows: TypeAlias = tuple[Float[np.ndarray, "rows groups width"], Float[np.ndarray, "rows dim"]]
+
+
+def _apiece(names: tuple[str, ...], latents: Latents) -> Iterator[tuple[str, ...]]:
+    """The names, some at a time; what was held of those before is let go."""
+    step = max(1, _HELD // (latents.n_templates * latents.values[0, :, 0].size))
+    for start in range(0, len(names), step):
+        yield names[start : start + step]
+        scratch.let_go(latents.values)
+
+
+def _rows(
+    frame: Frame, latents: Latents, names: Sequence[str], role: Role, mean_of: Float[np.ndarray, "groups seeds"]
+) -> Rows:
+    """Means of standardised latents by group of seeds, and centred texts. (Means first: standardising is linear.)"""
+    apart = np.stack([mean_of @ _less(latents.of(name, role=role), frame.centre).mean(0) for name in names])
+    apart -= (apart @ frame.axes * frame.damped) @ frame.axes.T
+    if role == TARGETS:
+        apart -= mean_of @ frame.shared.mean(0)
+    return apart, np.stack([frame.texts(latents, name, role) for name in names])
+
+
+def _side(names: tuple[str, ...], parts: Iterable[Rows], n_groups: int) -> Side:
+    """A side of these rows, of which each part is let go before the next is taken."""
+    size, own, at = np.empty(len(names)), np.empty(len(names)), 0
+    groups: Float32[np.ndarray, "n groups width"] = np.empty((0, 0, 0), np.float32)
+    texts: Float32[np.ndarray, "n dim"] = np.empty((0, 0), np.float32)
+    for apart, said in parts:
+        if not at:
+            groups = scratch.array((len(names), *apart.shape[1:]), np.float32)
+            texts = scratch.array((len(names), said.shape[1]), np.float32)
+        rows = slice(at, at + len(apart))
+        groups[rows], at = apart, rows.stop
+        size[rows] = np.linalg.norm(apart.mean(1), axis=1)
+        own[rows] = (apart**2).sum((1, 2)) / n_groups**2
+        length = np.linalg.norm(said.astype(np.float32), axis=1, keepdims=True)
+        texts[rows] = np.divide(said, length, out=np.zeros_like(said), where=length > 0)
+        scratch.let_go(groups)
+        scratch.let_go(texts)
     repeat = np.divide(size**2 - own, size**2, out=np.zeros(len(names)), where=size > 0) * n_groups / (n_groups - 1)
-    said = np.stack(texts)
-    length = np.linalg.norm(said, axis=1, keepdims=True)
-    said = np.divide(said, length, out=np.zeros_like(said), where=length > 0)
-    return Side(names, np.stack(groups), size, np.clip(repeat, 0, 1), said)
+    return Side(names, groups, size, np.clip(repeat, 0, 1), texts)

@@ -65,12 +65,13 @@ class Block(NamedTuple):
 def blocks(targets: Side, words: Side, every: int = 1) -> Iterator[Block]:
     """Blocks of whole rows that fit in memory, of every so-many-th target."""
     chosen = targets.take(slice(None, None, every)) if every > 1 else targets
-    place = {name.casefold(): j for j, name in enumerate(words.names)}
+    own = {name.casefold() for name in chosen.names}
+    place = {folded: j for j, name in enumerate(words.names) if (folded := name.casefold()) in own}
     step = max(1, _BLOCK // len(words.names))
     for start in range(0, len(chosen.names), step):
         rows = slice(start, start + step)
         some = chosen.take(rows)
-        text = np.asarray(some.text @ words.text.T, dtype=np.float64)
+        text = some.likeness(words)
         tested = (text < _SAME) & some.known[:, None] & words.known
         for i, name in enumerate(some.names):
             if name.casefold() in place:

@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Float, Int
 
-from scalex import stats
+from scalex import scratch, stats
 from scalex.records import Latents, Role, Rules
 
 __all__ = [
@@ -42,6 +42,8 @@ _WIDE = 2000  # numbers in a latent beyond which it is projected at random to so
 _ROWS = 10_000  # samples that the covariance within names is learned from
 _FLIPS = 20  # sign flips of seeds: the greatest of them is the noise floor, about the 95 % quantile
 _FEW = 50  # names up to which a map shows the first two components: neighbourhoods of so few mean little
+_APIECE = 8192  # names that are placed at once
+_INSIDE = 0.99  # of a group, beyond whose distances from each other a name is too far from it
 _NEAR = 5  # neighbours that place a name which was not drawn
 
 Name: TypeAlias = tuple[str, Role]
@@ -75,7 +77,10 @@ def space(latents: Latents, names: tuple[Name, ...], rules: Rules) -> Space:
     del means  # it may be large, and is not needed any more
     ways = 1 if latents.n_templates < stats.MIN_TEMPLATES else latents.n_templates
     by_seed = np.stack([_ways(_of(latents, name) - centre, ways) @ onto for name in some])
-    every = np.stack([(_of(latents, name).mean(0) - centre).mean(0) @ onto for name in names])
+    every = np.empty((len(names), onto.shape[1]))
+    for rows in scratch.blocks(every, _APIECE):
+        every[rows] = [(_of(latents, name).mean(0) - centre).mean(0) @ onto for name in names[rows]]
+        scratch.let_go(latents.values)
     return Space(names, sample, by_seed.mean((1, 2)), by_seed, every, _texts(latents, names, sample))
 
 
@@ -99,11 +104,20 @@ def _texts(
 ) -> Float[np.ndarray, "names axes"]:
     if latents.embeddings is None:
         return np.empty((len(names), 0))
-    embedded = np.stack([latents.embedding(name, role=role).mean(0) for name, role in names]).astype(np.float64)
-    embedded -= embedded[sample].mean(0)
-    axes, sizes = principal(embedded[sample])
+    some = _said(latents, [names[i] for i in sample])
+    centre = some.mean(0)
+    axes, sizes = principal(some - centre)
     told = sizes > 1e-6 * sizes.max(initial=1e-6)
-    return np.asarray(embedded @ _weighed(axes[told], sizes[told]))
+    onto = _weighed(axes[told], sizes[told])
+    placed_ = np.empty((len(names), onto.shape[1]))
+    for rows in scratch.blocks(placed_, _APIECE):
+        placed_[rows] = (_said(latents, names[rows]) - centre) @ onto
+    return placed_
+
+
+def _said(latents: Latents, names: Sequence[Name]) -> Float[np.ndarray, "names dim"]:
+    """The text encoder's embeddings of names, over templates."""
+    return np.stack([latents.embedding(name, role=role).mean(0) for name, role in names]).astype(np.float64)
 
 
 # ---------------------------------------------------------------------------------------------------- axes
@@ -240,15 +254,42 @@ def neighbours(points: Float[np.ndarray, "names axes"], number: int) -> Int[np.n
 def carried(
     every: Float[np.ndarray, "names axes"], sample: Int[np.ndarray, "sampled"], known: Int[np.ndarray, "sampled"]
 ) -> Int[np.ndarray, "names"]:
-    """Labels of all names from those of a sample: each goes where most of its five nearest sampled names are."""
+    """Labels of all names from those of a sample: each goes where most of its five nearest sampled names are.
+
+    Where some of the sample belong to no group, -1, so does a name that is further from the nearest of its group than
+    99 % of the group's own are from each other.
+    """
     from sklearn.neighbors import KNeighborsClassifier
 
     if len(sample) == len(every):
         return known
-    every = unit(every)
-    labels = np.asarray(KNeighborsClassifier(_NEAR).fit(every[sample], known).predict(every))
+    some = unit(every[sample])
+    vote, reach = KNeighborsClassifier(_NEAR).fit(some, known), _reach(some, known)
+    labels = np.empty(len(every), dtype=known.dtype)
+    for rows in scratch.blocks(every, _APIECE):
+        points = unit(every[rows])
+        labels[rows] = vote.predict(points)
+        apart, near = vote.kneighbors(points)
+        of_group = np.where(known[near] == labels[rows, None], apart, np.inf).min(1)
+        labels[rows][of_group > reach[labels[rows]]] = -1
     labels[sample] = known
     return labels
+
+
+def _reach(points: Float[np.ndarray, "sampled axes"], known: Int[np.ndarray, "sampled"]) -> Float[np.ndarray, "groups"]:
+    """How far nearly all of each group are from the nearest of their group; the last is that of the label -1.
+
+    Infinite where every point is in a group: then none is too far from all of them.
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    reach = np.full(known.max(initial=-1) + 2, np.inf)
+    for label in range(len(reach) - 1) if (known == -1).any() else ():
+        own = points[known == label]
+        if len(own) > 1:
+            apart, _ = NearestNeighbors(n_neighbors=1).fit(own).kneighbors()
+            reach[label] = np.quantile(apart, _INSIDE)
+    return reach
 
 
 def placed(
@@ -259,5 +300,6 @@ def placed(
 
     if len(sample) == len(every):
         return flat
-    every = unit(every)
-    return np.asarray(KNeighborsRegressor(_NEAR, weights="distance").fit(every[sample], flat).predict(every))
+    mean = KNeighborsRegressor(_NEAR, weights="distance").fit(unit(every[sample]), flat)
+    parts = [mean.predict(unit(every[rows])) for rows in scratch.blocks(every, _APIECE)]
+    return np.asarray(np.concatenate(parts))

@@ -14,7 +14,9 @@ __all__ = ["blank", "join", "not_expressed", "screened", "unvaried", "with_verdi
 
 def blank(analysis: str, latents: Latents, concept: str, attribute: str, unit: str, n_templates: int) -> Finding:
     """A finding without numbers; its reason holds what there is to say of its templates."""
-    nan, note, n_seeds = math.nan, stats.template_note(n_templates), len(latents.seeds)
+    nan, note, n_seeds = math.nan, stats.template_note(n_templates), latents.n_seeds
+    if latents.block > 1:
+        note = join(f"seeds by their means over blocks of {latents.block}", note)
     labels = (analysis, latents.reading, concept, attribute, "")
     return Finding(*labels, nan, unit, nan, nan, nan, nan, nan, "", note, n_seeds, n_templates)
 

@@ -33,6 +33,7 @@ from scalex.records import Finding, Latents, Prompt, Reading, Role, Rules
 
 __all__ = [
     "EMBEDDINGS",
+    "MEANS",
     "NAME",
     "READINGS",
     "ROLES",
@@ -49,6 +50,7 @@ READINGS: tuple[Reading, ...] = ("text", "picture")
 ROLES: tuple[Role, ...] = ("concept", "word")
 VARIANTS: tuple[Role, ...] = ()
 EMBEDDINGS = True
+MEANS = True
 
 STANDS_OUT, GOES_WITH = "stands out", "goes with "
 _EACH = 5  # findings of one target

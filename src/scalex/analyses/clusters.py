@@ -11,7 +11,7 @@ solution, and for each cluster the mean Jaccard index with the most similar clus
 Computational Statistics and Data Analysis 52: 258-271, whose bound of a stable one is 0.75).
 
 Of more than 4,000 names a random sample is clustered, resampled and mapped, and each other name goes where most of its
-five nearest sampled names are.
+five nearest sampled names are, unless it is too far from them. Findings then say so.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ __all__ = [
     "EMBEDDINGS",
     "EVERY",
     "LEAST",
+    "MEANS",
     "NAME",
     "READINGS",
     "ROLES",
@@ -57,6 +58,7 @@ READINGS: tuple[Reading, ...] = ("text", "picture")
 ROLES: tuple[Role, ...] = ("concept", "word")
 VARIANTS: tuple[Role, ...] = ()
 EMBEDDINGS = True
+MEANS = True
 
 APART = "their groups have no names in common that could be matched"
 EVERY = "all names"  # the target of the rows that speak of the clustering as a whole
@@ -140,7 +142,7 @@ def _clustered(held: Space, plan: stats.ResamplingPlan, whole: Finding, rules: R
     tested = grouping.structure(some, np.random.default_rng(rules.seed), draws)
     tables = {"map": map_of(held, groups, texts, rules.seed)}
     tables |= {"links": tree(held.points)} if len(held.names) <= _TREE else {}
-    whole = replace(whole, p=tested.p)
+    whole = replace(whole, p=tested.p, reason=join(_sampled(held), whole.reason))
     if tested.p > 1 - rules.level or groups.number < 2:
         reason = f"one normal cloud of the same covariance groups as well (silhouette {tested.quality:.2f})"
         return Outcome([_nothing(whole, join(reason, whole.reason))], tables)
@@ -153,6 +155,15 @@ def _clustered(held: Space, plan: stats.ResamplingPlan, whole: Finding, rules: R
         tables["moved"] = moved(held, groups, texts)
     rows = [_whole_row(whole, found, tested, rules.level), _text_row(whole, found, rules.level)]
     return Outcome([*_cluster_rows(whole, tables["names"]), *rows], tables)
+
+
+def _sampled(held: Space) -> str:
+    """What is said where not all names were clustered; nothing where they were."""
+    if len(held.sample) == len(held.names):
+        return ""
+    return (
+        f"a random sample of {len(held.sample):,} of {len(held.names):,} names was clustered, the others placed by it"
+    )
 
 
 def _resampled(held: Space, groups: Groups, plan: stats.ResamplingPlan) -> list[Labels]:

@@ -29,6 +29,7 @@ from scalex.errors import ScalexError
 from scalex.records import Finding, Latents, Prompt, Reading, Role, Rules
 
 __all__ = [
+    "MEANS",
     "NAME",
     "NAMED",
     "PAIR",
@@ -48,6 +49,7 @@ __all__ = [
 NAME = "naming"
 READINGS: tuple[Reading, ...] = ("text", "picture")
 ROLES: tuple[Role, ...] = ("concept", "word")
+MEANS = True
 POLES = ("pole +", "pole -")
 PAIR = "from pole to pole"
 NAMED, UNFIT = "named", "no concept of this vocabulary fits"

@@ -46,11 +46,12 @@ class Shift:
     stillborn: int = 0
 
     def failed(self, unit: Unit, why: str) -> None:
-        """A unit that can't be captured is halved until the sample at fault stands alone."""
-        if len(unit.samples) == 1:
+        """A unit that can't be captured is halved until the sample at fault stands alone, or its block of moments."""
+        block = max(1, self.plan.moments)
+        if len(unit.samples) <= block:
             self.aside.append((unit, why))
             return
-        half = len(unit.samples) // 2
+        half = max(1, len(unit.samples) // block // 2) * block
         parts = (unit.samples[half:], unit.samples[:half])
         self.left.extendleft(unit._replace(samples=part, again=True) for part in parts)
 
@@ -208,7 +209,8 @@ class Crew(ABC, Generic[H]):
         count = Count(total, progress)
         if self._device(model) == model.device.type:
             plan = tuned(model, plan, total)
-        units = cut(groups, _BATCHES * batch_size(model, plan, self._device(model)))
+        size = _BATCHES * batch_size(model, plan, self._device(model))
+        units = cut(groups, size, max(1, plan.moments))
         shift = Shift(deque(units), plan, count)
         try:
             if units:

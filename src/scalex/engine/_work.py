@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from jaxtyping import Float32
 from scalex.capture import CaptureStats, Plan, Progress, Sample, capture
 from scalex.errors import ScalexError
 from scalex.models import Model
+from scalex.moments import Gathering
 from scalex.records import Prompt, Reading, Recipe
 from scalex.store import Store
 
@@ -80,8 +82,9 @@ def lacking(
     return groups
 
 
-def cut(groups: Mapping[tuple[Reading, ...], Sequence[Sample]], size: int) -> list[Unit]:
-    """Units of at most so many samples each, in order."""
+def cut(groups: Mapping[tuple[Reading, ...], Sequence[Sample]], size: int, block: int = 1) -> list[Unit]:
+    """Units of at most so many samples each, in order, but of whole blocks of moments, of so many seeds."""
+    size = max(block, size // block * block)
     return [
         Unit(readings, tuple(samples[start : start + size]))
         for readings, samples in groups.items()
@@ -99,13 +102,22 @@ def run_unit(
 ) -> CaptureStats:
     """Captures the samples of a unit, and writes them batch by batch."""
 
+    writers = {reading: _writer(store, recipes[reading]) for reading in unit.readings}
+
     def sink(reading: Reading, samples: list[Sample], values: Float32[np.ndarray, "n steps width"]) -> None:
         try:
-            store.write(recipes[reading], samples, values)
+            writers[reading](samples, values)
         except ScalexError as error:
             raise StoreFailed(error.wrong, error.way_out) from error
 
     return capture(model, unit.samples, replace(plan, readings=unit.readings), sink, progress)
+
+
+def _writer(store: Store, recipe: Recipe) -> Callable[[list[Sample], Float32[np.ndarray, "n steps width"]], object]:
+    """What takes batches of samples for the store: as they are, or until blocks of moments are whole."""
+    if recipe.moments:
+        return Gathering(recipe.moments, partial(store.write_moments, recipe)).add
+    return partial(store.write, recipe)
 
 
 class Count:

@@ -20,6 +20,8 @@ __all__ = ["NAME", "begin", "fill"]
 
 NAME = "local"
 
+_AGAIN = "Run the same command again to go on from there"
+
 
 def fill(
     store: Store,
@@ -47,15 +49,19 @@ def fill(
         for unit in cut(groups, max(1, total)):
             parts.append(run_unit(store, model, plan, recipes, unit, count.after(count.done)))
     except KeyboardInterrupt:
-        said = f"interrupted: {count.done} of {count.total} samples were captured and are kept"
-        raise ScalexError(said, "Run the same command again to go on from there") from None
+        raise ScalexError(f"interrupted: {_kept(count, plan)}", _AGAIN) from None
     except RuntimeError as error:
         if not device_failed(error):
             raise
         said = f"{model.device} failed ({str(error).splitlines()[0].rstrip('.')})"
-        kept = f"{count.done} of {count.total} samples were captured and are kept"
-        raise ScalexError(f"{said}: {kept}", "Run the same command again to go on from there") from error
+        raise ScalexError(f"{said}: {_kept(count, plan)}", _AGAIN) from error
     return together(recipes, prompts, seeds, parts, began)
+
+
+def _kept(count: Count, plan: Plan) -> str:
+    """How far it came; of a block of moments that is not whole, nothing is kept."""
+    kept = count.done - count.done % max(1, plan.moments)
+    return f"{kept} of {count.total} samples were captured and are kept"
 
 
 @contextmanager

@@ -183,6 +183,8 @@ def _prompts_of(place: Path, manifest: Mapping[str, Any], store: str | Path | No
     if "picture" not in manifest["recipes"]:
         way_out = "Audit with `readings: [text, picture]`: images are read like pictures"
         raise ScalexError(f"the run {place} has no picture reading", way_out)
+    if manifest["spec"].get("moments"):
+        raise ScalexError(f"the run {place} keeps moments, and images are held against single seeds", "Audit without")
     kept = runs.store_of(place, store) if store else runs.kept_store(place, manifest)
     return latents_of(Audit(pd.DataFrame(), {**manifest, "store": kept}, place))["picture"], kept
 
