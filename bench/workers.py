@@ -17,8 +17,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from scalex.auditing import Job, prepare
 from scalex.engine import Processes
+from scalex.jobs import Job, prepare
 from scalex.organisms.marks import Mark
 from scalex.store import Store
 

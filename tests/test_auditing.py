@@ -14,9 +14,10 @@ import pytest
 from jaxtyping import UInt8
 
 import scalex
-from scalex import auditing, runs
-from scalex.auditing import Audit, latents_of, prepare
+from scalex import auditing, jobs, runs
+from scalex.auditing import Audit, latents_of
 from scalex.errors import ScalexError
+from scalex.jobs import prepare
 from scalex.organisms import EMBEDDED
 from scalex.records import Finding
 
@@ -161,8 +162,8 @@ def test_steps_are_those_that_the_model_recommends() -> None:
     job = prepare(EMBEDDED, SPEC)
     assert (job.plan.steps, prepare(spec=SPEC).plan.steps) == (25, 4)
     hurried = replace(job, plan=replace(job.plan, steps=6))
-    assert "made in 6 steps, though 25 are recommended" in " ".join(auditing.notes_of(hurried))
-    assert not any("recommended" in note for note in auditing.notes_of(job))
+    assert "made in 6 steps, though 25 are recommended" in " ".join(jobs.notes_of(hurried))
+    assert not any("recommended" in note for note in jobs.notes_of(job))
 
 
 def test_steps_to_keep_are_chosen() -> None:

@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scalex.auditing import capture_run, latents_of, open_run, prepare
+from scalex.auditing import capture_run, latents_of, open_run
 from scalex.errors import ScalexError
+from scalex.jobs import prepare
 from scalex.prompts import build_prompts, load_spec, resolve, samples, words_of
 from scalex.runs import read_manifest
 from scalex.sources import texts_in

@@ -54,6 +54,8 @@ STAGES = [
     "report",
     "runs",
     "sequential",
+    "jobs",
+    "outlook",
     "auditing",
     "sweep",
     "naming",

@@ -15,14 +15,16 @@ from hypothesis.extra import numpy as arrays
 
 import scalex
 from filler import RECIPE, WIDTH, samples, truth
-from scalex.auditing import latents_of, outlook, prepare
+from scalex.auditing import latents_of
 from scalex.capture import Plan
 from scalex.cli import main
 from scalex.engine import Processes, fill
 from scalex.engine._work import cut
 from scalex.errors import ScalexError
+from scalex.jobs import prepare
 from scalex.models import Model
 from scalex.moments import Gathering, Moments
+from scalex.outlook import outlook
 from scalex.records import Prompt, Recipe
 from scalex.store import Store
 

@@ -18,10 +18,11 @@ from typer.testing import CliRunner
 from scalex import analyses
 from scalex.analyses._lexicon import best_of, lexicon
 from scalex.analyses.naming import NAMED, PAIR, POLES, UNFIT, Naming, name_direction, namings, planted
-from scalex.auditing import capture_run, prepare
+from scalex.auditing import capture_run
 from scalex.cli import app
 from scalex.direction_files import Direction, Provenance, load_direction
 from scalex.errors import ScalexError
+from scalex.jobs import prepare
 from scalex.naming import name_run
 from scalex.organisms.spec import Pull
 from scalex.records import Finding, Latents, Prompt, Rules

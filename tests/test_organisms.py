@@ -27,10 +27,11 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from scalex import truth
-from scalex.auditing import Job, audit, prepare
+from scalex.auditing import audit
 from scalex.capture import Plan, Sample
 from scalex.cli import app
 from scalex.errors import ScalexError
+from scalex.jobs import Job, prepare
 from scalex.models import Model, load_model
 from scalex.organisms import check, pictures
 from scalex.organisms.captions import Captions, explicit_text

@@ -17,7 +17,7 @@ from scipy import stats as scipy_stats
 from typer.testing import CliRunner
 
 import scalex
-from scalex import analyses, auditing, sequential
+from scalex import analyses, auditing, jobs, outlook, sequential
 from scalex.analyses import _planted
 from scalex.auditing import Audit
 from scalex.cli import app
@@ -326,7 +326,7 @@ def test_an_interrupted_look_goes_on(audited: Audit, tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(ScalexError, match=r"^interrupted: \d+ of \d+ samples were captured and are kept\. Run the sam"):
-        auditing.capture_run(auditing.prepare(spec=SPEC), tmp_path, progress=stop)
+        auditing.capture_run(jobs.prepare(spec=SPEC), tmp_path, progress=stop)
     again = scalex.audit(spec=SPEC, out=tmp_path)
     assert 0 < again.manifest["n_captured"] < audited.manifest["n_captured"] - 3 * FORMS * 8
     assert again.manifest["looks"] == audited.manifest["looks"]
@@ -334,13 +334,13 @@ def test_an_interrupted_look_goes_on(audited: Audit, tmp_path: Path) -> None:
 
 
 def test_the_outlook_says_the_least_and_the_most(tmp_path: Path) -> None:
-    ahead = auditing.outlook(auditing.prepare(spec=SPEC), tmp_path / "none")
+    ahead = outlook.outlook(jobs.prepare(spec=SPEC), tmp_path / "none")
     assert ahead.samples == 3 * FORMS * 8
     assert ahead.most is not None
     assert ahead.most.samples == 3 * FORMS * 32
     assert ahead.most.seconds > ahead.seconds
     plain = {key: value for key, value in SPEC.items() if key not in ("width", "budget")}
-    assert auditing.outlook(auditing.prepare(spec=plain), tmp_path / "none").most is None
+    assert outlook.outlook(jobs.prepare(spec=plain), tmp_path / "none").most is None
 
 
 def test_the_command_line_says_both(tmp_path: Path) -> None:
@@ -353,10 +353,10 @@ def test_the_command_line_says_both(tmp_path: Path) -> None:
 
 
 def test_an_audit_that_nothing_decides_adds_none_and_says_so() -> None:
-    job = auditing.prepare(spec=SPEC | {"analyses": ["sensitivity"]})
+    job = jobs.prepare(spec=SPEC | {"analyses": ["sensitivity"]})
     assert sequential.schedule(job.spec, ["sensitivity"]) is None
-    assert any(note.startswith("No seeds are added: ") for note in auditing.notes_of(job))
-    assert not any(note.startswith("No seeds are added: ") for note in auditing.notes_of(auditing.prepare(spec=SPEC)))
+    assert any(note.startswith("No seeds are added: ") for note in jobs.notes_of(job))
+    assert not any(note.startswith("No seeds are added: ") for note in jobs.notes_of(jobs.prepare(spec=SPEC)))
 
 
 def test_the_budget_is_eight_times_the_seeds_unless_it_is_set() -> None:

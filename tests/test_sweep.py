@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from scalex import directions
-from scalex.auditing import Job, prepare
 from scalex.capture import Plan, capture
 from scalex.errors import ScalexError
+from scalex.jobs import Job, prepare
 from scalex.models import load_model
 from scalex.sweep import Sweep, probe_sweep
 from scalex.trajectory import Everywhere

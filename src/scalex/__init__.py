@@ -11,10 +11,11 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scalex.auditing import Audit, analyze, audit, open_run, prepare, render_report
+    from scalex.auditing import Audit, analyze, audit, open_run, render_report
     from scalex.comparing import Comparison, compare
     from scalex.errors import ScalexError
     from scalex.gating import Gate, check
+    from scalex.jobs import prepare
     from scalex.models import load_model
     from scalex.prompts import AuditSpec, load_spec
     from scalex.store import Store
@@ -38,13 +39,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    **dict.fromkeys(("Audit", "analyze", "audit", "open_run", "prepare", "render_report"), "scalex.auditing"),
+    **dict.fromkeys(("Audit", "analyze", "audit", "open_run", "render_report"), "scalex.auditing"),
     **dict.fromkeys(("AuditSpec", "load_spec"), "scalex.prompts"),
     **dict.fromkeys(("Comparison", "compare"), "scalex.comparing"),
     **dict.fromkeys(("Gate", "check"), "scalex.gating"),
     "ScalexError": "scalex.errors",
     "Store": "scalex.store",
     "load_model": "scalex.models",
+    "prepare": "scalex.jobs",
 }
 
 

@@ -6,7 +6,6 @@ many runs may share.
 
 from __future__ import annotations
 
-import resource
 import shlex
 import sys
 import time
@@ -25,14 +24,13 @@ from jaxtyping import Float32, UInt8
 
 from scalex import analyses, runs, sequential
 from scalex import engine as engines
-from scalex.capture import CaptureStats, Plan, Progress, capture, generate
+from scalex.capture import Progress, generate
 from scalex.disk import disk_errors
-from scalex.engine import Filled, missing
+from scalex.engine import Filled
 from scalex.errors import ScalexError, resumable
-from scalex.models import Model, load_model
-from scalex.organisms import EMBEDDED, EMBEDDED_SPEC, EMBEDDED_UNET
-from scalex.places import place_of
-from scalex.prompts import AuditSpec, build_prompts, load_spec, prompts_hash, resolve, samples
+from scalex.jobs import Job, analyses_of, flops_of, notes_of, prepare, to_draw
+from scalex.organisms import EMBEDDED_UNET
+from scalex.prompts import AuditSpec, build_prompts, load_spec, prompts_hash
 from scalex.records import VARIED, Finding, Latents, Prompt, Reading, Recipe
 from scalex.report import Layout, lean_chart, rates_chart, render, write_tables
 from scalex.store import Store
@@ -42,18 +40,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Audit",
-    "Job",
-    "Outlook",
     "analyze",
     "audit",
     "capture_run",
     "capture_shard",
     "draw_pictures",
     "latents_of",
-    "notes_of",
     "open_run",
-    "outlook",
-    "prepare",
     "render_report",
     "stored_of",
 ]
@@ -61,40 +54,6 @@ __all__ = [
 _PICTURES, _FEWEST = 8, 2  # of each concept, in the report: where concepts are few, and where they are many
 _IN_ALL = 1_000  # pictures, as long as each concept has the fewest
 _TEXTS = 64  # embedded together
-
-
-@dataclass(frozen=True)
-class Job:
-    """An audit made ready: the spec with its concepts listed, the loaded model, the prompts and the plan."""
-
-    spec: AuditSpec
-    model: Model
-    prompts: tuple[Prompt, ...]
-    seeds: tuple[int, ...]
-    plan: Plan
-
-    @property
-    def samples(self) -> list[tuple[str, int]]:
-        """Every (text, seed) once."""
-        return samples(self.prompts, self.seeds)
-
-
-@dataclass(frozen=True)
-class Outlook:
-    """What a job will still take: samples that the store lacks, FLOPs, bytes on disk, seconds on this device, and bytes
-    of its memory (of a GPU; else of this process), at most, as a short trial saw it.
-
-    FLOPs, seconds and memory hold the pictures of the report, too. `most` says the same if no concept is decided before
-    the budget of seeds is spent, where the spec adds seeds to undecided ones.
-    """
-
-    samples: int
-    texts: int
-    flops: float
-    bytes: int
-    seconds: float
-    memory: int
-    most: Outlook | None = None
 
 
 @dataclass(frozen=True)
@@ -139,6 +98,9 @@ def audit(
     out: str | Path = "runs/audit",
     store: str | Path | None = None,
     device: str | None = None,
+    batch: int | None = None,
+    compile: bool = False,
+    offload: bool | None = None,
     workers: int | None = None,
     engine: str | None = None,
     address: str | None = None,
@@ -152,8 +114,9 @@ def audit(
         model: folder or hub id in diffusers' form; None is what the spec names, or else the embedded organism.
         spec: a path, a mapping or an `AuditSpec`; None is the default one.
         out: folder of the run. store: of the latents; by default `store` in the run's folder.
-        device: "cpu", "cuda", ...; None is the best there is. workers: processes that capture side by side, in turn on
-            the devices of that kind, or on shares of the CPU's cores; None captures in this process.
+        device, batch, compile, offload: where and how the model runs, as for `scalex.prepare`.
+        workers: processes that capture side by side, in turn on the devices of that kind, or on shares of the CPU's
+            cores; None captures in this process.
         engine, address: what captures, if not as `workers` says, and the address of its cluster; as for
             `scalex.engine.engine`.
         progress: called with samples done and to do. drawing: with pictures done and to do.
@@ -163,7 +126,7 @@ def audit(
         ScalexError: anything that the user can mend, in one line.
     """
     began = time.perf_counter()
-    job = prepare(model, spec, device=device, **overrides)
+    job = prepare(model, spec, device=device, batch=batch, compile=compile, offload=offload, **overrides)
     folder, manifest = capture_run(job, out, store, progress, workers, engine, address)
     manifest = draw_pictures(job, folder, manifest, drawing)
     with resumable("all samples were captured and are kept"):
@@ -171,107 +134,6 @@ def audit(
         result = analyze(folder)
         render_report(folder)
     return result
-
-
-def prepare(
-    model: str | Path | None = None,
-    spec: AuditSpec | Path | str | Mapping[str, Any] | None = None,
-    *,
-    device: str | None = None,
-    **overrides: Any,
-) -> Job:
-    """Reads the spec, loads the model and builds the prompts. Arguments as for `audit`.
-
-    Raises:
-        ScalexError: the spec or the model is not right.
-    """
-    given = {k: v for k, v in overrides.items() if v is not None}
-    if model is not None:
-        given["model"] = str(model)
-    asked = EMBEDDED_SPEC if spec is None and given.get("model") is None else spec
-    chosen = resolve(load_spec(asked, given))
-    names = _analyses_of(chosen)
-    analyses.check(names, chosen.readings, chosen.moments or 1)  # before anything is captured
-    prompts = build_prompts(chosen, analyses.roles(names), analyses.variants(names))
-    embedded = chosen.model is None
-    loaded = load_model(
-        EMBEDDED if embedded else str(chosen.model),
-        unet=chosen.unet or (EMBEDDED_UNET if embedded else None),
-        lora=chosen.lora,
-        scheduler=chosen.scheduler,
-        device=device,
-        dtype=chosen.precision,
-        size=chosen.size,
-        probe=chosen.probe,
-    )
-    plan = Plan(
-        readings=chosen.readings,
-        steps=chosen.steps or loaded.default_steps,
-        guidance=chosen.guidance,
-        keep=chosen.keep,
-        level=chosen.level,
-        pooling=chosen.pooling,
-        truncate=chosen.truncate,
-        moments=chosen.moments or 0,
-    )
-    # What does not fit the model is said before anything is captured.
-    plan.recipes(loaded)
-    loaded.check_texts([p.text for p in prompts], chosen.truncate)
-    return Job(chosen, loaded, prompts, tuple(chosen.seed_range), plan)
-
-
-def outlook(job: Job, out: str | Path = "runs/audit", store: str | Path | None = None) -> Outlook:
-    """What the job will still take, from counted FLOPs and a short measurement on this device."""
-    place, each = runs.store_of(Path(out), store), _trial(job)
-    todo = _lacking(job, place, job.prompts, job.seeds)
-    ahead, names = _ahead(job, todo, each), _analyses_of(job.spec)
-    if sequential.schedule(job.spec, names) is None:
-        return ahead
-    seeds = range(job.spec.first_seed, job.spec.first_seed + job.spec.most_seeds)
-    more = _lacking(job, place, sequential.concerned(names, job.prompts), seeds)
-    return replace(ahead, most=_ahead(job, list(dict.fromkeys([*todo, *more])), each))
-
-
-def _ahead(job: Job, todo: Sequence[tuple[str, int]], trial: tuple[float, int]) -> Outlook:
-    """What these samples and the pictures take, after a `_trial`."""
-    steps, texts = job.plan.resolve(job.model), len({t for t, _ in todo})
-    width = job.plan.width(job.model) * (len(steps.text) + len(steps.picture))
-    drawn = len(_to_draw(job)[0]) * len(_to_draw(job)[1])
-    each = job.model.flops()
-    flops = _flops(job, len(todo), texts) + drawn * (steps.total * (1 + steps.doubled) * each["full"] + each["decode"])
-    seconds, memory = trial[0] * (len(todo) + drawn), trial[1] + (_weights_of_pictures(job) if drawn else 0)
-    rows, numbers = (len(todo) // job.plan.moments, 2 * width) if job.plan.moments else (len(todo), width)
-    return Outlook(len(todo), texts, float(flops), rows * (numbers * 4 + 100), seconds, memory)
-
-
-def _weights_of_pictures(job: Job) -> int:
-    """Bytes that only drawing needs: the decoder, and what lies behind the probe where no capture comes to it."""
-    weights = job.model.weights()
-    stops = job.plan.resolve(job.model).full == 0
-    return weights["decode"] + (weights["full"] - weights["stopped"] if stops else 0)
-
-
-def _lacking(job: Job, place: str, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[tuple[str, int]]:
-    """The samples of these that are still to be captured."""
-    if not place_of(place).exists():
-        return samples(prompts, seeds)
-    groups = missing(Store.open(place, create=False), job.plan.recipes(job.model), prompts, seeds)
-    return list(dict.fromkeys(sample for group in groups.values() for sample in group))
-
-
-def _trial(job: Job) -> tuple[float, int]:
-    """Seconds that a sample takes here, the better of two short trials, and the bytes of memory that these took."""
-    some = [job.samples[i * len(job.samples) // 16] for i in range(16)]
-    seconds = min(capture(job.model, some, job.plan, lambda *_: None).seconds for _ in range(2)) / len(some)
-    if job.model.device.type == "cuda":
-        return seconds, torch.cuda.max_memory_allocated(job.model.device)
-    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _flops(job: Job, samples: int, texts: int) -> int:
-    """Floating-point operations behind so many samples."""
-    full, stopped = job.plan.resolve(job.model).forwards
-    return CaptureStats(samples, texts, samples * full, samples * stopped, 0.0, 0).flops(job.model)
 
 
 def capture_run(
@@ -291,7 +153,7 @@ def capture_run(
     began = time.perf_counter()
     folder = runs.make_folder(out)
     place = runs.store_of(folder, store)
-    names, opened = _analyses_of(job.spec), Store.open(place)
+    names, opened = analyses_of(job.spec), Store.open(place)
     with engines.engine(workers, engine, address) as fill:
         filled, looks = sequential.capture_looks(
             job.spec, names, opened, job.model, job.prompts, job.plan, progress, fill
@@ -375,7 +237,7 @@ def analyze(run: str | Path, names: Sequence[str] | None = None, *, store: str |
     """
     folder, manifest = runs.read_manifest(run)
     spec = load_spec(manifest["spec"])
-    chosen = names or _analyses_of(spec)
+    chosen = names or analyses_of(spec)
     _check_roles(chosen, spec, manifest)
     read = partial(_latents, spec, manifest, folder, str(store or runs.kept_store(folder, manifest)))
     if looks := manifest.get("looks"):
@@ -460,15 +322,6 @@ def _gone(place: str) -> ScalexError:
     return ScalexError(f"the store {place} has no latents of this run", "Name theirs with --store, or audit again")
 
 
-def _analyses_of(spec: AuditSpec) -> Sequence[str]:
-    """All that are available take the readings, and the moments, that there are; those that are named must find
-    theirs."""
-    if spec.analyses == "all":
-        there = [name for name, a in analyses.available().items() if not analyses.lacking(a, spec.readings)]
-        return analyses.means(there) if spec.moments else there
-    return spec.analyses
-
-
 def _prompts_of(spec: AuditSpec, manifest: Mapping[str, Any]) -> tuple[Prompt, ...]:
     """The prompts that a run captured. One from before there were roles, or a choice of variants, holds all of them."""
     return build_prompts(spec, manifest.get("roles", ("concept",)), manifest.get("variants", VARIED))
@@ -483,7 +336,7 @@ def _latents(
     prompts, seeds = _prompts_of(spec, manifest), spec.seed_range
     embeddings = runs.load_embeddings(folder, prompts_hash(prompts))
     if look:
-        (prompts, seeds), embeddings = sequential.of_look(spec, _analyses_of(spec), prompts, look), None
+        (prompts, seeds), embeddings = sequential.of_look(spec, analyses_of(spec), prompts, look), None
     found: dict[Reading, Latents] = {}
     for reading, name in manifest["recipes"].items():
         if name not in known:
@@ -506,7 +359,7 @@ def _kept_pictures(folder: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
 
 def _draw(job: Job, drawing: Progress) -> dict[str, UInt8[np.ndarray, "n height width 3"]]:
     """A few pictures of each concept's neutral prompt, from the trajectories that were read."""
-    chosen, seeds = _to_draw(job)
+    chosen, seeds = to_draw(job)
     drawn: dict[str, UInt8[np.ndarray, "n height width 3"]] = {}
     concepts, total, step = list(chosen), len(chosen) * len(seeds), max(1, _PICTURES // len(seeds))
     drawing(0, total)
@@ -517,21 +370,8 @@ def _draw(job: Job, drawing: Progress) -> dict[str, UInt8[np.ndarray, "n height 
     return drawn
 
 
-def _to_draw(job: Job) -> tuple[dict[str, str], tuple[int, ...]]:
-    """The neutral prompts that pictures are drawn of, by concept, and the seeds: fewer where there are many concepts.
-
-    None where no analysis takes a concept by itself, since its pictures stand beside what is found of it.
-    """
-    chosen: dict[str, str] = {}
-    for prompt in job.prompts if analyses.by_concept(_analyses_of(job.spec)) else ():
-        if prompt.role == "concept" and not prompt.attribute:
-            chosen.setdefault(prompt.concept, prompt.text)
-    each = max(_FEWEST, min(_PICTURES, _IN_ALL // max(1, len(chosen))))
-    return chosen, job.seeds[:each]
-
-
 def _manifest(job: Job, filled: Filled) -> dict[str, Any]:
-    steps, names = job.plan.resolve(job.model), _analyses_of(job.spec)
+    steps, names = job.plan.resolve(job.model), analyses_of(job.spec)
     recipe = next(iter(filled.recipes.values()))
     return {
         "model": _name(job.spec.model),
@@ -555,7 +395,7 @@ def _manifest(job: Job, filled: Filled) -> dict[str, Any]:
         "n_captured": filled.captured,
         "n_forwards": filled.full + filled.stopped,
         "flops_of_this_run": float(filled.flops(job.model)),
-        "flops": float(_flops(job, filled.asked, len({p.text for p in job.prompts}))),
+        "flops": float(flops_of(job, filled.asked, len({p.text for p in job.prompts}))),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(["scalex", *sys.argv[1:]]) if Path(sys.argv[0]).name == "scalex" else "scalex.audit(...)",
         "versions": _versions(),
@@ -570,45 +410,6 @@ def _name(model: str | None) -> str:
     if model is None:
         return "the embedded organism (emoji)"
     return Path(model).resolve().name if Path(model).is_dir() else model
-
-
-def notes_of(job: Job) -> list[str]:
-    """What a reader should know of a job before believing its findings: unknown words, too few steps."""
-    return [*_unknown_words(job), *_short_of_steps(job), *_nothing_to_decide(job), *_by_blocks(job)]
-
-
-def _unknown_words(job: Job) -> list[str]:
-    unknown = job.model.unknown_words([p.text for p in job.prompts])
-    if not unknown:
-        return []
-    words = ", ".join(f"{word!r}" for word in list(unknown)[:20])
-    more = f" and {len(unknown) - 20} more" if len(unknown) > 20 else ""
-    return [f"The model's tokenizer does not know these words: {words}{more}. What is said of them is of little worth."]
-
-
-def _short_of_steps(job: Job) -> list[str]:
-    made, usual = job.plan.steps, job.model.default_steps
-    if made >= usual:
-        return []
-    return [
-        f"The pictures were made in {made} steps, though {usual} are recommended for this model: they may be crude."
-    ]
-
-
-def _nothing_to_decide(job: Job) -> list[str]:
-    if job.spec.width is None or sequential.schedule(job.spec, _analyses_of(job.spec)):
-        return []
-    return ["No seeds are added: of the analyses asked for, none decides on a concept by its own samples."]
-
-
-def _by_blocks(job: Job) -> list[str]:
-    if not job.plan.moments:
-        return []
-    size, seeds = job.plan.moments, len(job.seeds)
-    return [
-        f"Of the {seeds} seeds the moments of blocks of {size} are kept, and no single sample: intervals and tests "
-        f"rest on {seeds // size} means of blocks."
-    ]
 
 
 def _versions() -> dict[str, str]:

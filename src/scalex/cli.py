@@ -18,9 +18,11 @@ import typer
 from scalex.errors import ScalexError
 
 if TYPE_CHECKING:
-    from scalex.auditing import Audit, Job, Outlook
+    from scalex.auditing import Audit
+    from scalex.jobs import Job
     from scalex.organisms.loop import StageOutlook
     from scalex.organisms.marks import Mark
+    from scalex.outlook import Outlook
 
 __all__ = ["app", "main"]
 
@@ -58,6 +60,16 @@ SchedulerOpt = Annotated[
 LoraOpt = Annotated[str | None, typer.Option("--lora", help="LoRA weights to fuse into the model.")]
 ProbeOpt = Annotated[
     str | None, typer.Option("--probe", help="The block to read, of those that `scalex probe-sweep` lists.")
+]
+BatchOpt = Annotated[int | None, typer.Option("--batch", help="Samples in a batch; by default what suits the device.")]
+CompileOpt = Annotated[
+    bool, typer.Option("--compile", help="Compile the denoiser's blocks: a minute or more, for a faster run.")
+]
+OffloadOpt = Annotated[
+    bool | None,
+    typer.Option(
+        "--offload/--no-offload", help="Stream weights to the device; by default where they do not fit there."
+    ),
 ]
 WorkersOpt = Annotated[
     int | None, typer.Option("--workers", help="Processes that capture side by side: one a GPU, or one a core.")
@@ -115,6 +127,9 @@ def audit(
     scheduler: SchedulerOpt = None,
     probe: ProbeOpt = None,
     device: DeviceOpt = None,
+    batch: BatchOpt = None,
+    compile: CompileOpt = False,
+    offload: OffloadOpt = None,
     workers: WorkersOpt = None,
     engine: EngineOpt = None,
     address: AddressOpt = None,
@@ -159,6 +174,9 @@ def discover_associations(
     scheduler: SchedulerOpt = None,
     probe: ProbeOpt = None,
     device: DeviceOpt = None,
+    batch: BatchOpt = None,
+    compile: CompileOpt = False,
+    offload: OffloadOpt = None,
     workers: WorkersOpt = None,
     engine: EngineOpt = None,
     address: AddressOpt = None,
@@ -198,6 +216,9 @@ def capture(
     scheduler: SchedulerOpt = None,
     probe: ProbeOpt = None,
     device: DeviceOpt = None,
+    batch: BatchOpt = None,
+    compile: CompileOpt = False,
+    offload: OffloadOpt = None,
     workers: WorkersOpt = None,
     engine: EngineOpt = None,
     address: AddressOpt = None,
@@ -217,12 +238,12 @@ def capture(
     json_: JsonOpt = False,
 ) -> None:
     """Capture the latents that a spec asks for and that the store lacks: a run to be analysed later."""
-    from scalex import auditing
+    from scalex import auditing, jobs, outlook
 
-    keys, crew = _keys(locals()), (workers, engine, address)
-    job = auditing.prepare(model, spec, device=device, **keys)
+    keys, loading, crew = _keys(locals()), _loading(locals()), (workers, engine, address)
+    job = jobs.prepare(model, spec, **loading, **keys)
     if dry_run:
-        _say_outlook(job, auditing.outlook(job, out, store), json_)
+        _say_outlook(job, outlook.outlook(job, out, store), json_)
         return
     if shard is not None:
         with _progress("capture") as (captured,):
@@ -255,9 +276,9 @@ def probe_sweep(
     json_: JsonOpt = False,
 ) -> None:
     """Say which block of a model tells the variants of an attribute apart best, and so where to read it."""
-    from scalex import auditing, sweep
+    from scalex import jobs, sweep
 
-    job = auditing.prepare(model, spec, device=device, **_keys(locals()))
+    job = jobs.prepare(model, spec, device=device, **_keys(locals()))
     with _progress("sweep") as (done,):
         found = sweep.probe_sweep(job, concepts=concepts, progress=done)
     if json_:
@@ -310,6 +331,9 @@ def compare(
     scheduler: SchedulerOpt = None,
     probe: ProbeOpt = None,
     device: DeviceOpt = None,
+    batch: BatchOpt = None,
+    compile: CompileOpt = False,
+    offload: OffloadOpt = None,
     workers: WorkersOpt = None,
     dtype: DtypeOpt = None,
     json_: JsonOpt = False,
@@ -645,15 +669,15 @@ def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 def _audited(given: dict[str, Any], keys: dict[str, Any]) -> Audit | None:
     """The audit that a command's options and keys of the spec ask for; None where all was said already."""
-    from scalex import auditing
+    from scalex import auditing, jobs, outlook
 
-    model, spec, device, place = given["model"], given["spec"], given["device"], (given["out"], given["store"])
+    model, spec, place = given["model"], given["spec"], (given["out"], given["store"])
     if given["dry_run"]:
-        job = auditing.prepare(model, spec, device=device, **keys)
-        _say_outlook(job, auditing.outlook(job, *place), given["json_"])
+        job = jobs.prepare(model, spec, **_loading(given), **keys)
+        _say_outlook(job, outlook.outlook(job, *place), given["json_"])
         return None
     with _progress("capture", "draw") as (captured, drawn):
-        how = {name: given[name] for name in ("device", "workers", "engine", "address")}
+        how = _loading(given) | {name: given[name] for name in ("workers", "engine", "address")}
         how |= {"progress": captured, "drawing": drawn}
         done = auditing.audit(model, spec, out=place[0], store=place[1], **how, **keys)
     _say_notes(done.manifest["notes"])
@@ -698,10 +722,15 @@ def _keys(given: dict[str, Any]) -> dict[str, Any]:
     )
 
 
+def _loading(given: dict[str, Any]) -> dict[str, Any]:
+    """The options that say where and how the model runs."""
+    return {name: given[name] for name in ("device", "batch", "compile", "offload")}
+
+
 def _say_outlook(job: Job, ahead: Outlook, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from scalex.auditing import notes_of
+    from scalex.jobs import notes_of
 
     _say_notes(notes_of(job))
     if as_json:

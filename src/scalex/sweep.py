@@ -15,9 +15,9 @@ import pandas as pd
 from jaxtyping import Float32
 
 from scalex import directions
-from scalex.auditing import Job
 from scalex.capture import Progress, Sample, capture
 from scalex.errors import ScalexError
+from scalex.jobs import Job
 from scalex.records import Prompt, Reading
 from scalex.trajectory import Everywhere
 

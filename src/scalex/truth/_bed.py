@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from scalex.auditing import Audit, analyze, capture_run, latents_of, prepare
+from scalex.auditing import Audit, analyze, capture_run, latents_of
 from scalex.capture import Progress
+from scalex.jobs import prepare
 from scalex.organisms import EMBEDDED_UNET
 from scalex.organisms.readout import Truth
 from scalex.records import Latents, Reading

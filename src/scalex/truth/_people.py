@@ -15,10 +15,11 @@ from scipy.stats import binomtest, norm, pearsonr, spearmanr
 
 from scalex import analyses
 from scalex.analyses.rates import METHOD, classify
-from scalex.auditing import Job, audit, latents_of, prepare
+from scalex.auditing import audit, latents_of
 from scalex.capture import Progress
 from scalex.disk import disk_errors, write_atomic
 from scalex.errors import ScalexError
+from scalex.jobs import Job, prepare
 from scalex.organisms.check import FIRST_SEED, Tally, Viewer, draw_shares
 from scalex.organisms.marks import Mark
 from scalex.organisms.readout import Readout, Truth

@@ -17,9 +17,9 @@ import torch
 from jaxtyping import UInt8
 from PIL import Image
 
-from scalex.auditing import Job, prepare
 from scalex.errors import ScalexError
 from scalex.images import ImageFile
+from scalex.jobs import Job, prepare
 from scalex.organisms.marks import Mark
 from scalex.organisms.pictures import GENDERS, Album, Shown, held_out_people, make_album
 from scalex.records import Finding, Latents

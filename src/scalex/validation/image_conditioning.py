@@ -23,11 +23,12 @@ from PIL import Image
 
 from scalex import runs
 from scalex.analyses.naming import UNFIT
-from scalex.auditing import Audit, Job, latents_of, prepare, render_report
+from scalex.auditing import Audit, latents_of, render_report
 from scalex.capture import Progress
 from scalex.disk import disk_errors, write_atomic
 from scalex.errors import ScalexError, resumable
 from scalex.images import ImageFile, list_images, read_image
+from scalex.jobs import Job, prepare
 from scalex.prompts import load_spec
 from scalex.records import Finding, Latents, Prompt, Rules
 from scalex.report import numbers, views, write_tables
