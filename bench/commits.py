@@ -1,10 +1,10 @@
-"""How many batches a second does one table take, from one writer, from two, from four?
+"""How many batches a second does one table take, from one writer, two and four? And how long does one take as it grows?
 
     python bench/commits.py [STORE]
 
 Each writer is a process that writes batches of 32 latents of 1,280 numbers in fp16, as a worker does after each batch.
-STORE is where: by default a temporary folder, else an address such as s3://BUCKET/FOLDER. Writes
-bench/results/commits.json.
+The growing table has latents of 12 numbers, since it is the keys that are read. STORE is where: by default a temporary
+folder, else an address such as s3://BUCKET/FOLDER. Writes bench/results/commits.json.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ RECIPE = Recipe(
     latent_shape=(4, 64, 64),
 )
 BATCH, WIDTH, SECONDS = 32, 1280, 15.0
+STEP, LOOKED = 100_000, 128
 
 
 def main(where: str | None) -> None:
@@ -47,10 +48,18 @@ def main(where: str | None) -> None:
         address = where or f"{folder}/store"
         Store.open(address)
         rates = {str(writers): round(rate(address, writers), 1) for writers in (1, 2, 4)}
+        slow = slowing(address)
     print(f"commits a second into {'a folder' if where is None else where}, by writers: {rates}")
+    print(f"milliseconds of a commit, and of a look-up of {LOOKED}, by rows: {slow}")
     held = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     kind = where.partition("://")[0] if where else "folder"
-    held[kind] = {"batch": BATCH, "width": WIDTH, "cores": os.cpu_count(), "commits a second": rates}
+    held[kind] = {
+        "batch": BATCH,
+        "width": WIDTH,
+        "cores": os.cpu_count(),
+        "commits a second": rates,
+        "milliseconds": slow,
+    }
     held["machine"] = platform.machine()
     RESULTS.write_text(json.dumps(held, indent=1) + "\n")
 
@@ -62,9 +71,27 @@ def rate(address: str, writers: int) -> float:
     return sum(float(one.communicate()[0]) for one in crew)
 
 
+def slowing(address: str) -> dict[str, dict[str, float]]:
+    """Milliseconds of a commit and of a look-up in a table of so many rows."""
+    store, found = Store.open(address), {}
+    for part in range(10):
+        many = [(f"a photo of a person, number {part}", seed) for seed in range(STEP)]
+        store.write(RECIPE, many, np.ones((STEP, 1, 12), np.float32))
+        if part in (0, 4, 9):
+            few = [[(f"text {part} {n}", seed) for seed in range(BATCH)] for n in range(5)]
+            began = time.perf_counter()
+            for batch in few:
+                store.write(RECIPE, batch, np.ones((BATCH, 1, 12), np.float32))
+            wrote = time.perf_counter()
+            store.missing(RECIPE, [(f"text {part}", seed) for seed in range(LOOKED)])
+            times = {"commit": (wrote - began) / len(few), "look-up": time.perf_counter() - wrote}
+            found[str((part + 1) * STEP)] = {name: round(1000 * taken, 1) for name, taken in times.items()}
+    return found
+
+
 def write(address: str, group: int, writer: int) -> None:
     """Writes batch after batch for so long, and prints how many a second."""
-    store, recipe = Store.open(address), replace(RECIPE, steps=group)
+    store, recipe = Store.open(address), replace(RECIPE, steps=group + 1)
     values = np.random.default_rng(writer).normal(size=(BATCH, 1, WIDTH)).astype(np.float32)
     began, batches = time.perf_counter(), 0
     while time.perf_counter() - began < SECONDS:

@@ -195,6 +195,11 @@ def test_words_that_the_model_does_not_know_are_said(scalex: Run) -> None:
         (["capture", "--spec", "spec.yaml", "--shard", "3/2"], r"there is no shard 3 of 2\. Shards are 1/2 to 2/2"),
         (["capture", "--spec", "spec.yaml", "--shard", "two"], r"--shard two is not understood\. Write it as 2/8"),
         (["audit", "--spec", "spec.yaml", "--workers", "0", "--out", "none"], r"0 workers.*--workers"),
+        (
+            ["capture", "--spec", "spec.yaml", "--engine", "rya", "--out", "none"],
+            r"no engine 'rya'.*Did you mean 'ray'",
+        ),
+        (["compare", "embedded", "embedded", "--workers", "0", "--out", "none"], r"0 workers.*--workers"),
         (["audit", "--spec", "spec.yaml", "--dtype", "fp8"], r"precision"),
         (["audit", "--spec", "spec.yaml", "--out", "/proc/no"], r"cannot write to /proc/no.*Choose another folder"),
         (["audit", "notamodel"], r"no diffusion model"),
@@ -203,7 +208,7 @@ def test_words_that_the_model_does_not_know_are_said(scalex: Run) -> None:
         (["report", "nothing"], r"nothing is no run"),
         (["analyze", "run", "--analysis", "rate"], r"unknown analysis 'rate'.*'rates'"),
         (["store", "ls", "nothing"], r"nothing"),
-        (["audit", "--spec", "spec.yaml", "--store", "s3://x/y"], r"s3://x/y is not a local folder"),
+        (["audit", "--spec", "spec.yaml", "--store", "ftp://x/y"], r"ftp://x/y is not a local folder"),
         (["organism", "check", "nothing"], r"nothing is no organism"),
         (["organism", "train", "no.yaml", "--out", "o"], r"there is no organism spec at no\.yaml"),
         (

@@ -13,6 +13,8 @@ import torch
 
 from crew import PLAN, PROMPTS, SEEDS, TOTAL, all_there, damaged
 from scalex.engine import Processes, fill
+from scalex.engine._work import Unit
+from scalex.engine._worker import Post, serve
 from scalex.errors import ScalexError
 from scalex.models import Model, load_model
 from scalex.store import Store
@@ -140,6 +142,20 @@ def test_a_model_that_changed_meanwhile_is_not_captured(
     model.fingerprint = "another"
     with pytest.raises(ScalexError, match=r"has changed since the run began\. Run the same again"):
         engine.fill(store, model, PROMPTS, SEEDS, PLAN)
+
+
+def test_a_worker_whose_device_is_lost_says_so_as_its_last(
+    store: Store, ddim: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(*_: object) -> None:
+        raise RuntimeError("CUDA error: unspecified launch failure\nCompile with TORCH_USE_CUDA_DSA")
+
+    monkeypatch.setattr("scalex.engine._worker.run_unit", lose)
+    words: list[tuple[str, object]] = []
+    unit = Unit(("text",), ((PROMPTS[0].text, 0),))
+    post = Post(ddim.source, ddim.fingerprint, store.address, "cpu")
+    serve(post, lambda: (unit, PLAN), lambda *word: words.append(word))
+    assert words == [("began", None), ("died", "RuntimeError: CUDA error: unspecified launch failure")]
 
 
 def test_workers_are_counted() -> None:

@@ -335,6 +335,8 @@ def compare(
     compile: CompileOpt = False,
     offload: OffloadOpt = None,
     workers: WorkersOpt = None,
+    engine: EngineOpt = None,
+    address: AddressOpt = None,
     dtype: DtypeOpt = None,
     json_: JsonOpt = False,
 ) -> None:
@@ -344,8 +346,9 @@ def compare(
     keys = _keys(locals())
     del keys["lora"]
     with _progress("capture A", "draw A", "capture B", "draw B") as (capture_a, draw_a, capture_b, draw_b):
-        bars = {"progress": (capture_a, capture_b), "drawing": (draw_a, draw_b)}
-        done = comparing.compare(first, second, spec, out=out, store=store, lora=lora, device=device, **bars, **keys)
+        keys |= {"progress": (capture_a, capture_b), "drawing": (draw_a, draw_b)}
+        keys |= {"device": device, "workers": workers, "engine": engine, "address": address}
+        done = comparing.compare(first, second, spec, out=out, store=store, lora=lora, **keys)
     _say_notes(done.manifest["notes"])
     if json_:
         _print_json({"report": str(done.report), "moved": _records(done.moved), "findings": _records(done.findings)})

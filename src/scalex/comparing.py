@@ -89,6 +89,9 @@ def compare(
     store: str | Path | None = None,
     lora: str | None = None,
     device: str | None = None,
+    workers: int | None = None,
+    engine: str | None = None,
+    address: str | None = None,
     progress: Sequence[Progress | None] = (None, None),
     drawing: Sequence[Progress | None] = (None, None),
     **overrides: Any,
@@ -101,7 +104,7 @@ def compare(
         spec: what to ask of models. Absent: what the other one, a run, was asked; else as in `audit`.
         store: of the latents of both; by default `store` in `out`.
         lora: LoRA weights for the second model alone: the same model twice then shows what the LoRA moves.
-        progress, drawing: of the audit of each, as in `audit`.
+        device, workers, engine, address, progress, drawing: of the audit of each, as in `audit`.
         overrides: keys of the spec (`seeds=64`), for models.
 
     Raises:
@@ -114,8 +117,9 @@ def compare(
     asked = spec if spec is not None else _asked_of(names)
     own: tuple[dict[str, Any], ...] = (overrides, overrides | ({"lora": lora} if lora else {}))
     latents = runs.store_of(folder, store)
+    crew = {"device": device, "workers": workers, "engine": engine, "address": address}
     audits = [
-        _audited(name, asked, folder / "ab"[i], latents, own[i] | {"device": device}, progress[i], drawing[i])
+        _audited(name, asked, folder / "ab"[i], latents, own[i] | crew, progress[i], drawing[i])
         for i, name in enumerate(names)
     ]
     return _compared(audits[0], audits[1], folder)

@@ -66,9 +66,10 @@ class Worker:
             StoreFailed: the store cannot be written to. ScalexError: as `scalex.capture.capture`.
         """
         recipes = {r: recipe for r, recipe in plan.recipes(self._model).items() if r in unit.readings}
-        parts = cut(lacking(self._store, recipes, unit.samples), len(unit.samples)) if unit.again else [unit]
-        written(len(unit.samples) - sum(len(part.samples) for part in parts))
-        found = []
+        parts, found = [unit], []
+        if unit.again:
+            parts = cut(lacking(self._store, recipes, unit.samples), len(unit.samples))
+            written(len(unit.samples) - sum(len(part.samples) for part in parts))
         for part in parts:
             last = 0
 
