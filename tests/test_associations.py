@@ -179,6 +179,15 @@ def test_groups_are_means_of_standardised_latents() -> None:
             assert side.size[i] == pytest.approx(np.linalg.norm(known.mean(0)))
 
 
+def test_more_words_than_numbers_have_the_same_spread() -> None:
+    means = np.random.default_rng(0).normal(size=(300, 20)) * np.linspace(3, 0.1, 20)
+    variance, axes = frames._spread(means)
+    _, root, right = np.linalg.svd(means, full_matrices=False)
+    np.testing.assert_allclose(variance, root**2 / 300)
+    np.testing.assert_allclose(np.abs((axes * right.T).sum(0)), 1)
+    np.testing.assert_allclose(frames._spread(means[:10])[0], np.linalg.svd(means[:10])[1] ** 2 / 10)
+
+
 def test_memory_does_not_grow_with_the_number_of_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCALEX_MEMORY", "1e-6")
     monkeypatch.setattr(scratch, "_BLOCK", 1 << 19)

@@ -137,7 +137,7 @@ class WordIndex:
         units = self._units(directions)
         k = min(k, self.n_words)
         best, names = np.empty((len(units), 0), np.float32), np.empty((len(units), 0), object)
-        for batch in self._dataset.to_batches(batch_size=max(1, _BLOCK // self.width)):
+        for batch in self._dataset.to_batches(batch_size=max(1, _BLOCK // self.width), batch_readahead=2):
             cosines = units @ _vectors(batch).T
             top = np.argpartition(-cosines, min(k, cosines.shape[1]) - 1, axis=1)[:, :k]
             said = np.asarray(batch.column("name").to_pylist(), object)[top]

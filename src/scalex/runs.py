@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow as pa
 from jaxtyping import Float32, UInt8
 
+from scalex import scratch
 from scalex.disk import disk_errors, local_folder, write_atomic
 from scalex.errors import ScalexError
 from scalex.places import is_remote
@@ -245,6 +246,14 @@ def load_embeddings(folder: Path, prompts: str) -> Float32[np.ndarray, "prompts 
     try:
         with safe_open(path, "np") as file:
             same = (file.metadata() or {}).get("prompts_hash") == prompts
-            return np.asarray(file.get_tensor("embeddings"), dtype=np.float32) if same else None
+            return _held(file.get_slice("embeddings")) if same else None
     except (SafetensorError, OSError):
         return None  # as if not kept: an analysis that takes them says so
+
+
+def _held(written: Any) -> Float32[np.ndarray, "prompts dim"]:
+    """A tensor of a file, in memory or, beyond the budget, in a file of its own."""
+    held = scratch.array(written.get_shape(), np.float32)
+    for rows in scratch.blocks(held):
+        held[rows] = written[rows]
+    return held

@@ -24,7 +24,7 @@ MEMORY = 2.0
 """GiB up to which an array is held in memory, unless the environment variable `SCALEX_MEMORY` says otherwise."""
 
 _VARIABLE = "SCALEX_MEMORY"
-_BLOCK = 64 << 20  # bytes in a block
+_BLOCK = 16 << 20  # bytes in a block
 
 
 def budget() -> int:
@@ -62,7 +62,7 @@ def array(shape: Sequence[int], dtype: DTypeLike) -> Shaped[np.ndarray, "..."]:
 
 
 def blocks(values: Shaped[np.ndarray, "rows ..."], rows: int | None = None) -> Iterator[slice]:
-    """The rows of an array in blocks of about 64 MiB, or of so many. Each is let go when the next is asked for."""
+    """The rows of an array in blocks of about 16 MiB, or of so many. Each is let go when the next is asked for."""
     each = max(1, values[:1].nbytes)
     step = max(1, rows or _BLOCK // each)
     for start in range(0, len(values), step):

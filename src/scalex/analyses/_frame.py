@@ -31,7 +31,7 @@ REPEATS = 0.25  # repeatability below which there is more noise than anything to
 _WORK = 1e12  # multiplications up to which every seed is a group of its own
 _GROUPS = 4  # of seeds, beyond that
 _LEARNED = 4096  # words that the covariance is learned from
-_HELD = 1 << 22  # numbers of latents held at once: 32 MiB
+_HELD = 1 << 20  # numbers of latents held at once: 8 MiB
 _COUNTED = 0.25  # directions that count, a word: with more of them the words would explain each other away
 
 
@@ -145,12 +145,22 @@ def frame_of(latents: Latents, words: Role) -> Frame:
             text += latents.embedding(name, role=words).mean(0) / len(listed)
     some = listed[:: -(-len(listed) // _LEARNED)]
     means = np.stack([latents.of(name, role=words).mean((0, 1)) for name in some]) - centre.mean((0, 1))
-    _, root, axes = np.linalg.svd(means, full_matrices=False)
-    variance = root**2 / len(some)
+    variance, axes = _spread(means)
     ridge = _ridge(variance, variance.sum() / means.shape[1], len(some) * _COUNTED)
     damped = 1 - np.sqrt(ridge / (variance + ridge)) if ridge > 0 else np.zeros_like(variance)
-    frame = Frame(centre, text, axes.T, damped, np.zeros_like(centre), np.zeros_like(text))
+    frame = Frame(centre, text, axes, damped, np.zeros_like(centre), np.zeros_like(text))
     return frame if words == TARGETS else _less_shared(frame, latents)
+
+
+def _spread(
+    means: Float[np.ndarray, "words width"],
+) -> tuple[Float[np.ndarray, "axes"], Float[np.ndarray, "width axes"]]:
+    """The variances of centred words along their principal axes, and these axes, one a column."""
+    if len(means) <= means.shape[1]:
+        _, root, axes = np.linalg.svd(means, full_matrices=False)
+        return root**2 / len(means), axes.T
+    variance, axes = np.linalg.eigh(means.T @ means / len(means))  # as sure, and faster, where there are more of them
+    return np.clip(variance[::-1], 0, None), np.ascontiguousarray(axes[:, ::-1])
 
 
 def _less_shared(frame: Frame, latents: Latents) -> Frame:
@@ -220,7 +230,8 @@ def _rows(
 ) -> Rows:
     """Means of standardised latents by group of seeds, and centred texts. (Means first: standardising is linear.)"""
     apart = np.stack([mean_of @ _less(latents.of(name, role=role), frame.centre).mean(0) for name in names])
-    apart -= (apart @ frame.axes * frame.damped) @ frame.axes.T
+    flat = apart.reshape(-1, apart.shape[2])
+    flat -= (flat @ frame.axes * frame.damped) @ frame.axes.T
     if role == TARGETS:
         apart -= mean_of @ frame.shared.mean(0)
     return apart, np.stack([frame.texts(latents, name, role) for name in names])
