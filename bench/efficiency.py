@@ -14,9 +14,10 @@ a concept, of seeds that neither side sees). All of this was fixed before any cu
   classifier that never errs and costs nothing. (CLIP ViT-B/32 would add 8.8 GFLOP a picture.) With the same noise for
   all concepts, which ranks better, and with other noise for each, as is usual.
 - Compute is counted twice: in the organism's own operations, and as if each forward, decoding and text were one of
-  Stable Diffusion 1.5 (bench/results/speed-cpu-sd15.json), whose proportions are those of real models.
-- What no spec can ask for yet is measured, too, by leaving out captured samples, and takes no part in any mark: variants
-  at four seeds only, and a discriminant whose covariance is that of all concepts' variants together.
+  Stable Diffusion 1.5, whose proportions are those of real models. So are seconds: a sample's on the organism, measured
+  here, and a sample's on Stable Diffusion (both of its figures are from bench/results/speed-cpu-sd15.json).
+- What no spec can ask for yet is measured, too, by leaving out captured samples, and takes no part in any mark:
+  variants at four seeds only, and a discriminant whose covariance is that of all concepts' variants together.
 - To reach 0.9 takes the least compute from which on the mean Spearman stays there, interpolated in its logarithm
   between the two sizes measured. The mark: at most a fifth, at Stable Diffusion's prices, of what generate-and-classify
   with the same noise takes, for the cheapest way of scalex.
@@ -27,6 +28,7 @@ bench/results/efficiency.json and docs/efficiency.png; exit code 1 where a mark 
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import statistics
@@ -68,6 +70,7 @@ ASKED = (0.9, 0.95)
 MOST = 1 / 5
 FEW, WHAT_IF = 4, "what if: lean, "
 SAME, OTHER = "generate and classify, same noise for all", "generate and classify, other noise for each"
+RATIOS = tuple((u, m, r) for u in ("tflop", "seconds") for m in ("sd15", "organism") for r in (SAME, OTHER))
 ATTRIBUTES = {"gender": ("man", "woman"), "tone": ("light", "dark")}
 
 Estimates: TypeAlias = np.ndarray  # (concepts,), of the share of the second value
@@ -87,13 +90,21 @@ class Cost(NamedTuple):
         return sum(n * prices[name] for name, n in self._asdict().items())
 
 
+class Prices(NamedTuple):
+    """GFLOP by kind of operation, and seconds by kind of sample."""
+
+    gflop: dict[str, float]
+    seconds: dict[str, float]
+
+
 class Point(NamedTuple):
     """A way at one size: seeds of an audit, or pictures of each concept; samples of all concepts, and what they cost.
 
-    `estimates` holds one set by block, of one attribute.
+    `kind` of sample has the seconds. `estimates` holds one set by block, of one attribute.
     """
 
     way: str
+    kind: str
     attribute: str
     size: int
     samples: int
@@ -121,11 +132,11 @@ def main() -> int:
     concepts = captured["first"]["text"].concepts
     points = [p for way in _ways() for p in _of_way(way, last if way.keep == "last" else first, captured)]
     points += _of_pictures(last, concepts)
-    prices = {"organism": {k: n / 1e9 for k, n in first.model.flops().items()}, "sd15": _prices()}
+    prices = {"organism": _own_prices(first, last), "sd15": _other_prices()}
     curves = [_scored(p, truth[p.attribute][list(concepts)].to_numpy(), prices) for p in points]
     reached = _all_reached(curves)
     marks = list(_marks(reached))
-    told = {"seeds": SEEDS, "pictures": PICTURES, "gflop": prices, "seconds": _seconds(first, last)}
+    told = {"seeds": SEEDS, "pictures": PICTURES, "prices": {name: p._asdict() for name, p in prices.items()}}
     rows = [mark.row() for mark in marks]
     text = json.dumps(told | {"curves": curves, "reached": reached, "marks": rows}, indent=1) + "\n"
     (RESULTS / "efficiency.json").write_text(text, encoding="utf-8")
@@ -175,7 +186,7 @@ def _of_way(way: Way, job: Job, captured: dict[str, dict[Reading, Latents]]) -> 
             samples = neutral * size + (texts - neutral) * min(size, way.variant_seeds)
             cost = Cost(samples * full, samples * stopped, 0, texts + (way.reading == "picture"))
             found = [way.estimate(block, attribute) for block in blocks(latents, size)]
-            yield Point(way.name, attribute, size, samples, cost, found)
+            yield Point(way.name, f"{way.reading}, {way.keep}", attribute, size, samples, cost, found)
 
 
 def _templates(latents: Latents, chosen: Sequence[str]) -> Latents:
@@ -242,11 +253,11 @@ def _of_pictures(job: Job, concepts: Sequence[str]) -> Iterator[Point]:
             for n in DRAWS:
                 samples = n * len(concepts)
                 cost = Cost(samples * steps, 0, samples, texts if n > 1 else len(concepts))
-                found = [_share(labels[:, i : i + n]) for i in range(0, PICTURES, n)]
-                yield Point(way, attribute, n, samples, cost, found)
+                found = [share_of_second(labels[:, i : i + n]) for i in range(0, PICTURES, n)]
+                yield Point(way, "drawn", attribute, n, samples, cost, found)
 
 
-def _share(labels: np.ndarray) -> Estimates:
+def share_of_second(labels: np.ndarray) -> Estimates:
     """Of the pictures that show either value, the part that shows the second; one half where none does."""
     either, second = ((labels == 0) | (labels == 1)).sum(1), (labels == 1).sum(1)
     return np.where(either > 0, second / np.maximum(either, 1), 0.5)
@@ -281,7 +292,7 @@ def _see(viewer: Viewer, templates: Sequence[str], concepts: Sequence[str], star
 # ----------------------------------------------------------------------------------------------------------- scores
 
 
-def _scored(point: Point, drawn: np.ndarray, prices: dict[str, dict[str, float]]) -> dict[str, Any]:
+def _scored(point: Point, drawn: np.ndarray, prices: dict[str, Prices]) -> dict[str, Any]:
     """A point of a curve: mean over blocks, standard deviation, and what it cost."""
     rho = [float(np.nan_to_num(spearmanr(e, drawn)[0])) if np.ptp(e) else 0.0 for e in point.estimates]
     errors = [float(np.abs(e - drawn).mean()) for e in point.estimates]
@@ -294,23 +305,24 @@ def _scored(point: Point, drawn: np.ndarray, prices: dict[str, dict[str, float]]
         "spearman": statistics.mean(rho),
         "spread": statistics.stdev(rho) if len(rho) > 1 else None,
         "error": statistics.mean(errors),
-        "tflop": {model: point.cost.gflop(price) / 1e3 for model, price in prices.items()},
+        "tflop": {model: point.cost.gflop(price.gflop) / 1e3 for model, price in prices.items()},
+        "seconds": {model: point.samples * price.seconds[point.kind] for model, price in prices.items()},
     }
 
 
 def _all_reached(curves: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """TFLOP to reach each rank correlation, by way, attribute and model; None where it is not reached."""
+    """What it takes to reach each rank correlation, by way, attribute, unit and model; None where it is not reached."""
     rows = []
     for way, attribute in dict.fromkeys((c["way"], c["attribute"]) for c in curves):
         own = [c for c in curves if (c["way"], c["attribute"]) == (way, attribute)]
-        for model in own[0]["tflop"]:
-            points = [(c["tflop"][model], c["spearman"]) for c in own]
-            reached = {f"{asked:g}": _reached(points, asked) for asked in ASKED}
-            rows.append({"way": way, "attribute": attribute, "model": model, **reached})
+        for unit, model in itertools.product(("tflop", "seconds"), own[0]["tflop"]):
+            points = [(c[unit][model], c["spearman"]) for c in own]
+            reached = {f"{asked:g}": reached_at(points, asked) for asked in ASKED}
+            rows.append({"way": way, "attribute": attribute, "unit": unit, "model": model, **reached})
     return rows
 
 
-def _reached(points: Sequence[tuple[float, float]], asked: float) -> float | None:
+def reached_at(points: Sequence[tuple[float, float]], asked: float) -> float | None:
     """The least compute from which on the correlation stays at what is asked; of a curve that begins there, its
     beginning."""
     below = [i for i, (_, rho) in enumerate(points) if rho < asked]
@@ -326,35 +338,38 @@ def _marks(reached: Sequence[dict[str, Any]]) -> Iterator[Mark]:
     """The cheapest way of scalex against generate-and-classify. What only one side reaches has no ratio."""
     for attribute in ATTRIBUTES:
         for asked in (f"{one:g}" for one in ASKED):
-            for model, rival in (("sd15", SAME), ("sd15", OTHER), ("organism", SAME)):
-                own = [r for r in reached if (r["attribute"], r["model"]) == (attribute, model)]
+            for unit, model, rival in RATIOS:
+                own = [r for r in reached if (r["attribute"], r["unit"], r["model"]) == (attribute, unit, model)]
                 base = next(r[asked] for r in own if r["way"] == rival)
                 ours = [r[asked] for r in own if r["way"].startswith(("lean", "rate")) and r[asked]]
                 least = min(ours, default=None)
                 ratio = least / base if least and base else math.nan
-                judged = (model, rival) == ("sd15", SAME)
-                name = f"efficiency, {attribute}: compute to reach Spearman {asked}, against {rival}"
-                said = f"{name}, {'Stable Diffusion 1.5' if model == 'sd15' else 'the organism'}'s prices"
-                yield Mark(said, ratio, MOST if judged else None, at_most=True)
+                where = "Stable Diffusion 1.5" if model == "sd15" else "the organism"
+                name = f"efficiency, {attribute}: {unit} to reach Spearman {asked} at {where}'s prices, against {rival}"
+                yield Mark(name, ratio, MOST if (unit, model, rival) == RATIOS[0] else None, at_most=True)
 
 
-def _prices() -> dict[str, float]:
-    told: dict[str, float] = json.loads((RESULTS / "speed-cpu-sd15.json").read_text(encoding="utf-8"))["gflop"]
-    return told
+def _other_prices() -> Prices:
+    """Of Stable Diffusion 1.5. A finished picture is read after three more whole forwards than that of one step."""
+    told = json.loads((RESULTS / "speed-cpu-sd15.json").read_text(encoding="utf-8"))
+    each = {name: row["seconds"] for name, row in told["rows"].items()}
+    finished = each["picture"] + 3 * each["hooked"]
+    kinds = {"text, first": each["text"], "picture, first": each["picture"], "picture, last": finished}
+    return Prices(told["gflop"], kinds | {"drawn": each["lcm"]})
 
 
-def _seconds(first: Job, last: Job, samples: int = 64, repeats: int = 3) -> dict[str, float]:
-    """Seconds that a sample takes here, on the organism: medians of interleaved repeats after one that warms up."""
+def _own_prices(first: Job, last: Job, samples: int = 64, repeats: int = 3) -> Prices:
+    """Of the organism, here: seconds are medians of interleaved repeats, after one that warms up."""
     some: list[Sample] = first.samples[:samples]
 
     def read(job: Job, reading: Reading) -> Callable[[], object]:
         return lambda: capture(job.model, some, replace(job.plan, readings=(reading,)), lambda *_: None)
 
     ways = {
-        "text reading": read(first, "text"),
-        "picture reading of the one-step x0": read(first, "picture"),
-        "picture reading of the picture": read(last, "picture"),
-        "generate": lambda: generate(last.model, some, last.plan),
+        "text, first": read(first, "text"),
+        "picture, first": read(first, "picture"),
+        "picture, last": read(last, "picture"),
+        "drawn": lambda: generate(last.model, some, last.plan),
     }
     took: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats + 1):
@@ -362,11 +377,13 @@ def _seconds(first: Job, last: Job, samples: int = 64, repeats: int = 3) -> dict
             began = time.perf_counter()
             way()
             took[name].append((time.perf_counter() - began) / samples)
-    return {name: statistics.median(each[1:]) for name, each in took.items()}
+    gflop = {name: n / 1e9 for name, n in first.model.flops().items()}
+    return Prices(gflop, {name: statistics.median(each[1:]) for name, each in took.items()})
 
 
 def _print(reached: Sequence[dict[str, Any]], marks: Sequence[Mark]) -> None:
-    table = pd.DataFrame([row for row in reached if row["model"] == "sd15"]).drop(columns="model")
+    chosen = [row for row in reached if (row["unit"], row["model"]) == ("tflop", "sd15")]
+    table = pd.DataFrame(chosen).drop(columns=["unit", "model"])
     print("TFLOP to reach a rank correlation, at Stable Diffusion 1.5's prices")
     print(table.to_string(index=False, float_format="{:.0f}".format, na_rep="not reached"))
     for mark in marks:

@@ -5,10 +5,10 @@
 
 Text reading: the shortest forward that a capture can have, so that what is not forward weighs most. A fill asks what a
 new store lacks, captures it batch by batch and writes each batch, which is on the disk before the next one begins.
-Repeats are interleaved, and each row is their median. On a machine with other work their scatter may exceed the overhead,
-so one more fill is profiled: the seconds inside store and engine against those of the rest of it. That is what the mark
-is about; the table under it says what they are spent on. Writes bench/results/overhead-DEVICE.json; exit code 1 where the
-mark is missed.
+Repeats are interleaved, and each row is their median. On a machine with other work their scatter may exceed the
+overhead, so one more fill is profiled: the seconds inside store and engine against those of the rest of it. That is
+what the mark is about; the table under it says what they are spent on. Writes bench/results/overhead-DEVICE.json; exit
+code 1 where the mark is missed.
 """
 
 from __future__ import annotations

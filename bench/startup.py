@@ -3,9 +3,8 @@
     python bench/startup.py [REPEATS]
 
 Each row is the median over processes that take turns: seconds on the clock, and seconds of the processor, which other
-work on the machine does not lengthen as much. The steps of a first capture are those of one process, one after the other.
-What is not asked for is not loaded: `costs` says what each of the large libraries takes alone. Writes
-bench/results/startup.json.
+work on the machine does not lengthen as much. The steps of a first capture are those of one process, one after the
+other; `costs` says what each of the large libraries takes alone. Writes bench/results/startup.json.
 """
 
 from __future__ import annotations

@@ -82,12 +82,13 @@ OrganismArg = Annotated[Path | None, typer.Argument(help="Folder of an organism;
 StoreArg = Annotated[Path, typer.Argument(help="Folder of the store.")]
 
 
-def _say_version(asked: bool) -> None:
+def _say_version(asked: bool) -> bool:
     if asked:
         from importlib.metadata import version
 
         typer.echo(f"scalex {version('scalex-diffusion')}")
         raise typer.Exit
+    return asked
 
 
 VersionOpt = Annotated[
