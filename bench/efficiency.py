@@ -405,7 +405,8 @@ def _print(reached: Sequence[dict[str, Any]], marks: Sequence[Mark]) -> None:
     print("TFLOP to reach a rank correlation, at Stable Diffusion 1.5's prices")
     print(table.to_string(index=False, float_format="{:.0f}".format, na_rep="not reached"))
     for mark in marks:
-        print(f"{'ok    ' if mark.ok else 'MISSED'} {mark.value:6.2f} {mark.asked:7} {mark.name}")
+        said = "" if mark.mark is None else "ok" if mark.ok else "MISSED"
+        print(f"{said:6} {mark.value:6.2f} {mark.asked:7} {mark.name}")
 
 
 def _progress(what: str) -> Callable[[int, int], None]:
