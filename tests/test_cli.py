@@ -10,6 +10,7 @@ import sys
 import tomllib
 import warnings
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,11 @@ def test_every_command_has_help_with_a_sentence(scalex: Run) -> None:
     for command in ("audit", "capture", "probe-sweep", "analyze", "report", "organism", "store", "doctor"):
         assert re.search(rf"^  {command} +\w+", top, re.MULTILINE), command
         assert scalex(command, "--help").returncode == 0
+
+
+def test_it_says_its_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert called("--version", monkeypatch) == 0
+    assert capsys.readouterr().out == f"scalex {version('scalex-diffusion')}\n"
 
 
 def test_an_audit_leaves_report_tables_and_manifest(audited: dict[str, object], scalex: Run) -> None:

@@ -116,6 +116,15 @@ def test_importing_scalex_and_the_command_line_loads_nothing_heavy() -> None:
     assert shown.stdout.strip() == "[]"
 
 
+def test_what_needs_no_model_loads_no_library_of_models() -> None:
+    code = (
+        "import sys, scalex.auditing, scalex.comparing, scalex.gating, scalex.store;"
+        "print([m for m in ('diffusers', 'transformers') if m in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
+
+
 def test_public_names_exist() -> None:
     for name in scalex.__all__:
         assert getattr(scalex, name) is not None

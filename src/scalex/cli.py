@@ -28,7 +28,6 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="scalex",
-    help="Audit text-to-image diffusion models from the inside.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -109,8 +108,27 @@ FolderArg = Annotated[Path, typer.Argument(help="Folder of an organism.")]
 OrganismArg = Annotated[Path | None, typer.Argument(help="Folder of an organism; the embedded one if absent.")]
 StoreArg = Annotated[str, typer.Argument(help="Folder of the store, or s3://, gs:// or az://BUCKET/FOLDER.")]
 
+
+def _say_version(asked: bool) -> bool:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"scalex {version('scalex-diffusion')}")
+        raise typer.Exit
+    return asked
+
+
+VersionOpt = Annotated[
+    bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say the version, and stop.")
+]
+
 _SHOWN = 20  # images, or files that were skipped, on the screen
 _UsageError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "UsageError")  # click's, or typer's own
+
+
+@app.callback()
+def _root(version: VersionOpt = False) -> None:
+    """Audit text-to-image diffusion models from the inside."""
 
 
 @app.command()

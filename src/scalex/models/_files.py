@@ -12,9 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import huggingface_hub
-import transformers
 from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
 from scalex.errors import ScalexError
@@ -47,6 +45,8 @@ def resolve(source: str | Path, *, pipeline: bool = False) -> Path:
 
 
 def _download(hub_id: str, pipeline: bool) -> str:
+    import diffusers
+
     with quiet():
         if pipeline:
             found = diffusers.DiffusionPipeline.download(hub_id, use_safetensors=True, safety_checker=None)
@@ -118,6 +118,9 @@ def _hub_error(source: str, error: Exception) -> ScalexError:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Holds back the libraries' own messages and bars: what is wrong is said once, by scalex."""
+    import diffusers  # here, not above: commands that need no model then start without it
+    import transformers
+
     logs = (diffusers.utils.logging, transformers.utils.logging)
     before = [log.get_verbosity() for log in logs]
     bars = transformers.utils.logging.is_progress_bar_enabled()
