@@ -47,11 +47,11 @@ from sklearn.covariance import LedoitWolf
 
 from _efficiency_chart import save_chart
 from scalex.analyses import defaults, rates
-from scalex.auditing import Job, prepare
 from scalex.capture import Sample, capture, generate
 from scalex.directions import variants_of
 from scalex.disk import write_atomic
 from scalex.engine import fill
+from scalex.jobs import Job, prepare
 from scalex.organisms import EMBEDDED
 from scalex.organisms.check import Tally, Viewer
 from scalex.organisms.marks import Mark
