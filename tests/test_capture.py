@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import diffusers
@@ -19,6 +21,7 @@ from scalex.capture import CaptureStats, Plan, Probe, capture, generate, start_n
 from scalex.errors import ScalexError
 from scalex.models import Model, load_model
 from scalex.records import Reading
+from tiny import interrupting
 
 TEXT = "a photo of a nurse"
 SAMPLES = [(text, seed) for text in (TEXT, "a photo of a man pilot", "a dark farmer") for seed in (0, 1, 5)]
@@ -444,6 +447,44 @@ def test_a_text_that_is_too_long_is_an_error_or_is_cut(ddim: Model) -> None:
     found, _ = collect(ddim, [(long, 0)], Plan(readings=("text",), truncate=True))
     cut, _ = collect(ddim, [(" ".join(long.split()[:10]), 0)], Plan(readings=("text",)))
     np.testing.assert_array_equal(found["text"][long, 0], next(iter(cut["text"].values())))
+
+
+def test_batches_that_wait_are_written_at_once_and_in_order(ddim: Model) -> None:
+    """The first write waits until all others have been captured."""
+    captured, counter, written, told = Event(), count(1), [], []
+
+    def count_forwards(module: torch.nn.Module, inputs: Any) -> None:
+        if next(counter) == len(SAMPLES):
+            captured.set()
+
+    def sink(reading: Reading, samples: list[tuple[str, int]], values: np.ndarray) -> None:
+        assert captured.wait(60)
+        assert len(samples) == len(values)
+        written.append(samples)
+
+    handle = ddim.probe_module().register_forward_pre_hook(count_forwards)
+    capture(ddim, SAMPLES, Plan(readings=("text",), batch=1), sink, lambda done, total: told.append(done))
+    handle.remove()
+    assert [sample for samples in written for sample in samples] == SAMPLES
+    assert len(written) < len(SAMPLES)
+    assert told == list(range(1, len(SAMPLES) + 1))
+
+
+def test_what_was_captured_before_an_error_is_written(ddim: Model) -> None:
+    written: list[tuple[str, int]] = []
+    plan = Plan(readings=("text",), batch=2)
+    with interrupting(ddim, lambda n: n == 4), pytest.raises(KeyboardInterrupt):
+        capture(ddim, SAMPLES, plan, lambda reading, samples, values: written.extend(samples))
+    assert written == SAMPLES[:6]
+
+
+def test_a_sink_that_fails_ends_the_capture(ddim: Model) -> None:
+    def fail(reading: Reading, samples: list[tuple[str, int]], values: np.ndarray) -> None:
+        raise ScalexError("disk full", "Free space")
+
+    with pytest.raises(ScalexError, match="disk full"):
+        capture(ddim, SAMPLES, Plan(batch=1), fail)
+    assert hooks(ddim) == 0
 
 
 def test_nothing_to_do_is_no_error(ddim: Model) -> None:

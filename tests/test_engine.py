@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from scalex.errors import ScalexError
 from scalex.models import Model
 from scalex.records import Prompt
 from scalex.store import Store
+from tiny import interrupting
 
 PROMPTS = tuple(
     Prompt(template.format(a), concept, template)
@@ -67,13 +67,9 @@ def test_prompts_of_one_text_are_captured_once(store: Store, ddim: Model) -> Non
 
 
 def test_an_interruption_keeps_what_was_written_and_says_how_to_go_on(store: Store, ddim: Model) -> None:
-    def interrupt(done: int, total: int) -> None:
-        if done >= 4:  # two batches; two more are on their way to the disk by then
-            raise KeyboardInterrupt
-
     said = "interrupted: 8 of 12 samples were captured and are kept. Run the same command again to go on from there"
-    with pytest.raises(ScalexError, match=said):
-        fill(store, ddim, PROMPTS, SEEDS, replace(PLAN, batch=2), interrupt)
+    with interrupting(ddim, lambda n: n > 2 * 3), pytest.raises(ScalexError, match=said):  # in the third batch
+        fill(store, ddim, PROMPTS, SEEDS, PLAN)
     assert len(ddim.probe_module()._forward_hooks) == 0
     assert [row.rows for row in store.recipes()] == [8, 8]
     assert fill(store, ddim, PROMPTS, SEEDS, PLAN).captured == 4

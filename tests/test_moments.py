@@ -27,6 +27,7 @@ from scalex.moments import Gathering, Moments
 from scalex.outlook import outlook
 from scalex.records import Prompt, Recipe
 from scalex.store import Store
+from tiny import interrupting
 
 KEPT = replace(RECIPE, moments=4)
 PROMPTS = [Prompt(f"a photo of {i}", str(i), "a photo of {}") for i in range(3)]
@@ -168,12 +169,9 @@ def test_captured_moments_are_those_of_the_samples(tmp_path: Path, ddim: Model) 
 def test_an_interruption_keeps_whole_blocks_and_counts_no_others(tmp_path: Path, ddim: Model) -> None:
     store = Store.open(tmp_path / "s")
 
-    def interrupt(done: int, total: int) -> None:
-        if done >= 4:  # two more are on their way by then
-            raise KeyboardInterrupt
-
-    with pytest.raises(ScalexError, match=r"interrupted: 4 of 16 samples were captured and are kept"):
-        fill(store, ddim, WORDS, SEEDS, replace(PLAN, batch=1), interrupt)
+    pressed = interrupting(ddim, lambda n: n > 2 * 3)  # in the third batch, when six samples are there
+    with pressed, pytest.raises(ScalexError, match=r"interrupted: 4 of 16 samples were captured and are kept"):
+        fill(store, ddim, WORDS, SEEDS, PLAN)
     assert [stored.rows for stored in store.recipes()] == [1, 1]
     assert fill(store, ddim, WORDS, SEEDS, PLAN).captured == 12
 

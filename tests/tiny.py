@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, LCMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-__all__ = ["WORDS", "save_unet", "tiny_pipeline", "tiny_tokenizer", "tiny_unet"]
+__all__ = ["WORDS", "interrupting", "save_unet", "tiny_pipeline", "tiny_tokenizer", "tiny_unet"]
 
 WORDS = (
     "a",
@@ -117,6 +119,22 @@ def save_unet(folder: Path, seed: int = 7, scheduler: str | None = "lcm", **chan
     if scheduler is not None:
         _scheduler(scheduler, "epsilon").save_pretrained(folder)
     return folder
+
+
+@contextmanager
+def interrupting(model: Any, when: Callable[[int], bool]) -> Iterator[None]:
+    """Ctrl-C in the forward of a model's probe that `when` tells by its number, from 1."""
+    counter = count(1)
+
+    def press(module: Any, inputs: Any) -> None:
+        if when(next(counter)):
+            raise KeyboardInterrupt
+
+    handle = model.probe_module().register_forward_pre_hook(press)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def tiny_pipeline(

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Generic, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -135,8 +135,8 @@ def capture(
 
     Args:
         samples: (text, seed) pairs.
-        sink: called per batch and reading with the batch's samples and their latents, float32 (n, kept steps, width);
-            one call after the other, in a thread beside the denoiser's.
+        sink: called per reading with samples and their latents, float32 (n, kept steps, width): a batch, or several
+            that wait; one call after the other, in a thread beside the denoiser's.
         progress: called per batch with the number of samples done and in all.
         reader: what reads a forward; by default a `Probe`, at the model's own.
 
@@ -147,13 +147,14 @@ def capture(
     began = time.perf_counter()
     steps, pool = plan.resolve(model), plan.pool(model)
 
-    def write(batch: list[Sample], latents: dict[Reading, torch.Tensor]) -> None:
-        for reading, values in latents.items():
-            found = np.asarray(values.cpu())
-            _check_finite(found, batch, f"{reading} reading", model)
-            sink(reading, batch, found)
+    def fetch(batch: list[Sample], latents: _Values) -> _Values:
+        found = {reading: np.asarray(values.cpu()) for reading, values in latents.items()}
+        for reading, values in found.items():
+            _check_finite(values, batch, f"{reading} reading", model)
+        return found
 
-    with reader or Probe(model) as probe, _exact_inference(model), _Writer(write, len(samples), progress) as writer:
+    writer = _Writer(fetch, sink, len(samples), progress)
+    with reader or Probe(model) as probe, _exact_inference(model), writer:
         session = _Session(model, probe, plan, steps, samples)
         for batch, latents in session.run(lambda walk: _read(walk, steps, pool)):
             writer.put(batch, latents)
@@ -161,19 +162,33 @@ def capture(
     return CaptureStats(writer.done, session.texts.encoded, probe.full, probe.stopped, seconds, session.batches.size)
 
 
-class _Writer(Generic[T]):
-    """Writes batches in a thread of its own, in their order, while the next ones are computed. Whatever ends this: what
-    was put is written before."""
+_Values: TypeAlias = dict[Reading, Any]  # arrays (n, steps, width), on the device or here
 
-    _AHEAD = 2  # batches that wait to be written
 
-    def __init__(self, write: Callable[[list[Sample], T], None], total: int, progress: Progress | None) -> None:
-        self._write, self._total, self._progress = write, total, progress
+class _Writer:
+    """Brings batches over and writes them in a thread of its own, in their order, while the next ones are computed;
+    those that wait are written at once. Whatever ends this: what was put is written before."""
+
+    _AHEAD = 8  # batches that wait at most
+
+    def __init__(
+        self,
+        fetch: Callable[[list[Sample], _Values], _Values],
+        sink: Sink,
+        total: int,
+        progress: Progress | None,
+    ) -> None:
+        """
+        Args:
+            fetch: brings the values of a batch over, or raises what is wrong with them.
+        """
+        self._fetch, self._sink, self._total, self._progress = fetch, sink, total, progress
         self._pool = ThreadPoolExecutor(1)
+        self._queue: deque[tuple[list[Sample], _Values]] = deque()
         self._waiting: deque[tuple[int, Future[None]]] = deque()
         self.done = 0
 
-    def __enter__(self) -> _Writer[T]:
+    def __enter__(self) -> _Writer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -182,18 +197,32 @@ class _Writer(Generic[T]):
                 with suppress(Exception, KeyboardInterrupt) if error else nullcontext():
                     self._settle()
 
-    def put(self, batch: list[Sample], values: T) -> None:
+    def put(self, batch: list[Sample], values: _Values) -> None:
         """Hands a batch over. Raises what an earlier one failed of."""
-        self._waiting.append((len(batch), self._pool.submit(self._write, batch, values)))
-        while len(self._waiting) > self._AHEAD:
+        self._queue.append((batch, values))
+        self._waiting.append((len(batch), self._pool.submit(self._write)))
+        while self._waiting and (len(self._waiting) > self._AHEAD or self._waiting[0][1].done()):
             self._settle()
 
     def _settle(self) -> None:
+        """Waits for the first batch. Its own turn comes after that in which it was written."""
         n, written = self._waiting.popleft()
         written.result()
         self.done += n
         if self._progress:
             self._progress(self.done, self._total)
+
+    def _write(self) -> None:
+        """All that wait, up to one that is wrong."""
+        ready: list[tuple[list[Sample], _Values]] = []
+        try:
+            for _ in range(len(self._queue)):
+                batch, values = self._queue.popleft()
+                ready.append((batch, self._fetch(batch, values)))
+        finally:
+            samples = [sample for batch, _ in ready for sample in batch]
+            for reading in ready[0][1] if ready else ():
+                self._sink(reading, samples, np.concatenate([values[reading] for _, values in ready]))
 
 
 def generate(model: Model, samples: Sequence[Sample], plan: Plan) -> UInt8[np.ndarray, "n height width 3"]:

@@ -62,7 +62,7 @@ def probe_sweep(
     """Reads every block of a model for the variants of some concepts.
 
     Args:
-        job: a spec with attributes, and its model (see `scalex.auditing.prepare`).
+        job: a spec with attributes, and its model (see `scalex.jobs.prepare`).
         concepts: how many of its concepts, evenly from its list. seeds: how many; None is the spec's.
 
     Raises:
