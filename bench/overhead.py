@@ -127,7 +127,8 @@ def _bare(work: Work) -> float:
 
 
 def _filled(work: Work) -> float:
-    with tempfile.TemporaryDirectory(dir=".") as folder:  # on the disk that a run would use, not in memory
+    Path("runs").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir="runs") as folder:  # on the disk that a run would use, not in memory
         return _timed(lambda: fill(Store.open(Path(folder) / "store"), *work))
 
 
