@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraint
 CORE := $(VENV)/.core
 DEV := $(VENV)/.dev
 
-.PHONY: audit test lint bench clean
+.PHONY: audit test lint bench truth clean
 .DEFAULT_GOAL := audit
 
 $(CORE): pyproject.toml constraints.txt
@@ -29,7 +29,10 @@ lint: $(DEV)  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(CORE)  ## measures how true the findings are; writes bench/results and the README's table
+bench: $(DEV)  ## what it costs: the short benchmarks, and all marks in one table
+	$(BIN)/python bench/all.py
+
+truth: $(CORE)  ## how true the findings are: bench/results/truth.json and the README's table
 	$(BIN)/python bench/truth.py
 
 clean:

@@ -17,16 +17,13 @@ in the same run. Writes bench/results/speed-DEVICE-SIZE.json; exit code 1 where 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -38,13 +35,13 @@ import transformers
 from torch.profiler import ProfilerActivity, profile
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from _results import save
 from scalex.capture import Plan, capture
 from scalex.models import Model, load_model
 from scalex.organisms import EMBEDDED, EMBEDDED_UNET
 from scalex.organisms.marks import Mark
 from scalex.trajectory import Probe
 
-ROOT = Path(__file__).parent.parent
 TEXT = "a photo of a nurse"
 GUIDED = 50
 
@@ -275,15 +272,12 @@ def _measure(model: Model, folder: Path, size: str, asked: argparse.Namespace) -
     marks = _marks(each, size, model.device.type)
     rows = {name: {"seconds": took, "times": took / each["text"]} for name, took in each.items()}
     told = _told(model, size, batch, asked.repeats, each) | {"profile": _profile(model, batch)}
-    out = ROOT / "bench" / "results" / f"speed-{model.device.type}-{size}.json"
-    out.write_text(json.dumps(told | {"rows": rows, "marks": [mark.row() for mark in marks]}, indent=1) + "\n")
-    print(f"\n{size}, {told['device']}, {model.precision}, batch {batch}, median of {asked.repeats}")
+    print(f"\n{size}, {model.device}, {model.precision}, batch {batch}, median of {asked.repeats}")
     for name, row in rows.items():
         print(f"  {name:8} {row['seconds']:10.4f} s a sample  {row['times']:8.1f} x the text reading")
     for kind, (stopped, whole) in told["profile"].items():
         print(f"  {kind:12} {stopped:8.4f} s of a stopped forward, {whole:8.4f} s of a whole: {whole / stopped:5.2f} x")
-    for mark in marks:
-        print(f"  {'ok    ' if mark.ok else 'MISSED'} {mark.name}: {mark.value:.2f} {mark.asked}")
+    save(f"speed-{model.device.type}-{size}", told | {"rows": rows}, marks, str(model.device))
     return marks
 
 
@@ -321,14 +315,11 @@ def _told(model: Model, size: str, batch: int, repeats: int, each: dict[str, flo
     cuda = model.device.type == "cuda"
     flops = model.flops()
     told = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "device": torch.cuda.get_device_name() if cuda else f"{platform.machine()}, {torch.get_num_threads()} threads",
         "size": size,
         "precision": model.precision,
         "batch": batch,
         "repeats": repeats,
         "gflop": {name: n / 1e9 for name, n in flops.items()},
-        "versions": {"torch": torch.__version__, "diffusers": diffusers.__version__},
         "tflops": flops["stopped"] / each["text"] / 1e12,
     }
     return told | ({"matmul_tflops": _matmul_rate(model)} if cuda else {})

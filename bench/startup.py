@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import NamedTuple
 
-RESULTS = Path(__file__).parent / "results" / "startup.json"
+from _results import save
+
 CLI = "import sys; from scalex.cli import main; sys.argv = ['scalex', *{}]; main()"
 COMMANDS = {
     "python alone": "pass",
@@ -68,8 +67,7 @@ def main(repeats: int) -> None:
         for name, took in json.loads(_process(STEPS)[1]).items():
             _keep(rows, f"first capture: {name}", Took(*took), turn)
     medians = {name: Took(*map(statistics.median, zip(*took, strict=True)))._asdict() for name, took in rows.items()}
-    told = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "repeats": repeats, "seconds": medians}
-    RESULTS.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    save("startup", {"repeats": repeats, "seconds": medians}, [])
     for name, took in medians.items():
         print(f"{took['clock']:8.2f} s  {took['processor']:8.2f} s of the processor  {name}")
 

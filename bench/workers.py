@@ -8,7 +8,6 @@ that loading the model does not count. Writes bench/results/workers.json; exit c
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import sys
@@ -17,12 +16,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from _results import save
 from scalex.engine import Processes
 from scalex.jobs import Job, prepare
 from scalex.organisms.marks import Mark
 from scalex.store import Store
 
-RESULTS = Path(__file__).parent / "results" / "workers.json"
 REPEATS = 3
 
 
@@ -41,10 +40,8 @@ def main(seeds: int) -> int:
     os.sched_setaffinity(0, every)
     one, two = (statistics.median(rates[n]) for n in (1, 2))
     mark = Mark("two workers bound to a core each against one: samples a second", two / one, 1.8)
-    RESULTS.write_text(
-        json.dumps({"rates": rates, "samples": len(job.samples), "marks": [mark.row()]}, indent=1) + "\n"
-    )
-    print(f"one {one:.1f}, two {two:.1f} samples a second: {mark.value:.2f} x, {'ok' if mark.ok else 'MISSED'} (1.8)")
+    print(f"one {one:.1f}, two {two:.1f} samples a second")
+    save("workers", {"rates": rates, "samples": len(job.samples)}, [mark])
     return int(not mark.ok)
 
 
