@@ -1,6 +1,6 @@
-"""The short benchmarks one after the other, and one table of all marks: `make bench`, a quarter of an hour on two cores.
+"""The short benchmarks one after the other, and one table of all marks: a quarter of an hour on two cores.
 
-    python bench/all.py
+    make bench
 
 What takes longer is not run but shown as it was last measured, with its date: bench/truth.py, bench/abilities.py,
 bench/efficiency.py, bench/nearest.py, and the largest sizes of bench/speed.py and bench/size.py.
@@ -42,9 +42,9 @@ def main() -> int:
         said = "ok" if row["ok"] else "MISSED"
         print(f"{said:7}{day:11} {row['value']:>10.4g} {row['mark'] or '':8} {row['name']}")
     missed = sum(not row["ok"] for _, row in rows)
-    print(
-        f"\n{len(rows)} marks, {missed} missed; {time.time() - began:.0f} s{'; broken: ' if broken else ''}{' '.join(broken)}"
-    )
+    print(f"\n{len(rows)} marks, {missed} missed; {time.time() - began:.0f} s")
+    if broken:
+        print(f"broken: {', '.join(broken)}")
     return int(bool(broken or missed))
 
 
