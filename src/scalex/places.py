@@ -45,12 +45,12 @@ _TROUBLES = [
         ("there is no bucket {bucket}", "Make it, or name another with --store"),
     ),
     (
-        r"insufficientstorage|quotaexceeded|\b507\b",
+        r"insufficientstorage|quotaexceeded|status code: 507",
         ("{place} is full{kept}", "Free space and run the same command again"),
     ),
     (
         r"accessdenied|invalidaccesskeyid|signaturedoesnotmatch|authorization|unauthori[sz]ed|permission|forbidden"
-        r"|\b40[13]\b|invalid ?token|expiredtoken",
+        r"|status code: 40[13]|invalid ?token|expiredtoken",
         ("{place} refuses access{kept}", "Check {credentials} and what they allow"),
     ),
     (
@@ -58,7 +58,7 @@ _TROUBLES = [
         ("no credentials were found for {place}", "Set {credentials}"),
     ),
     (
-        r"error sending request|http error|connect|timed? ?out|dns error|\b50[0234]\b|internalerror|slowdown",
+        r"error sending request|http error|connection|timed? ?out|dns error|status code: 50[0234]|slowdown",
         ("{place} does not answer{kept}", "Check the network and {credentials}"),
     ),
 ]
@@ -130,13 +130,15 @@ class Folder:
 
     def found(self) -> None:
         """As `Place.found`."""
+        new = not self.path.exists()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except FileNotFoundError as error:  # as in a folder that the system keeps for itself
             raise ScalexError(f"the folder {self.path} cannot be made", ANOTHER) from error
         if not os.access(self.path, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        sync([self.path.parent])
+        if new:
+            sync([self.path.parent])
 
     def names(self) -> list[str]:
         """As `Place.names`."""
@@ -258,6 +260,8 @@ class Bucket:
     def _explain(self, error: Exception, kept: Callable[[], int] | None) -> ScalexError | None:
         """One line for what a server or the network said; None for all else."""
         said = f"{type(error)} {error}".casefold()
+        for named in self.address.partition("://")[2].split("/", 1):  # what the user calls things says nothing
+            said = said.replace(f"/{named.casefold()}/", "/")
         if isinstance(error, ScalexError) or not re.search("lance|obstore|error performing", said):
             return None
         found = next((told for pattern, told in _TROUBLES if re.search(pattern, said)), None)

@@ -48,7 +48,6 @@ _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # else Ray prints on standard output that a worker died, which is ours to say
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_BACKEND_LOG_LEVEL": "error",
 }
 _SILENT = {"log_to_driver": False, "configure_logging": False, "logging_level": logging.ERROR}
 _TOKEN = secrets.token_hex(32)
