@@ -49,7 +49,7 @@ _FORMAT_FILE = "format.json"
 _ANOTHER = "Name another folder with --store"
 _REPAIR = "Run `scalex store verify --repair`: it drops what is damaged, and the next run captures that again"
 _DECLARE_AGAIN = "Delete that file: the next capture with this recipe writes it again"
-_WORD_ROWS = 1 << 14  # samples held at once while words are averaged
+_WORD_ROWS = 1 << 12  # samples held at once while words are averaged
 _ABANDONED_AGE = timedelta(days=1)  # no live writer leaves a half-written file untouched for so long
 
 
