@@ -119,7 +119,8 @@ def test_a_store_of_moments_holds_a_row_a_block_and_is_checked_as_any(tmp_path: 
 def test_what_is_missing_are_whole_blocks_and_nothing_is_counted_twice(tmp_path: Path) -> None:
     store, first = Store.open(tmp_path / "s"), samples(1, 4)
     store.write(KEPT, first, truth(first))
-    assert store.missing(KEPT, samples(1, 8)) == [("a photo of 0", seed) for seed in range(4, 8)]
+    for asked in (samples(1, 8), samples(1, 8) * 2):
+        assert store.missing(KEPT, asked) == [("a photo of 0", seed) for seed in range(4, 8)]
     other = truth(first) + 1
     assert store.write(KEPT, first, other) == 0
     np.testing.assert_allclose(store.moments(KEPT, PROMPTS[:1], range(4)).mean[0], truth(first).mean(0), rtol=1e-6)

@@ -106,8 +106,10 @@ class Store:
         """
         if not recipe.moments:
             return self._lacking(recipe, list(dict.fromkeys(pairs)))
-        lacking = set(self._lacking(recipe, blocks_of(pairs, recipe.moments)))
-        return [pair for pair in dict.fromkeys(pairs) if block_of(pair, recipe.moments) in lacking]
+        blocks = blocks_of(pairs, recipe.moments)
+        lacking = set(self._lacking(recipe, blocks))
+        distinct = pairs if len(pairs) == len(blocks) * recipe.moments else dict.fromkeys(pairs)
+        return [pair for pair in distinct if block_of(pair, recipe.moments) in lacking]
 
     def _lacking(self, recipe: Recipe, asked: list[Sample]) -> list[Sample]:
         """The rows of these distinct ones that are not there."""
