@@ -219,8 +219,9 @@ class Store:
         for prompt in prompts:
             told.setdefault(prompt.concept, []).append(prompt)
         words, start = list(told), 0
+        rows = len(prompts) * max(1, len(seeds) // max(1, recipe.moments))
         while start < len(words):
-            some = words[start : start + max(1, _WORD_ROWS * len(words) // (len(prompts) * len(seeds)))]
+            some = words[start : start + max(1, _WORD_ROWS * len(words) // rows)]
             values = self.read(recipe, [p for word in some for p in told[word]], seeds).values[:, :, step]
             firsts = np.cumsum([0, *(len(told[word]) for word in some)])
             sums = np.add.reduceat(values.mean(1, dtype=np.float64), firsts[:-1])
