@@ -51,7 +51,8 @@ def main() -> int:
         cells = "".join(f"{row[s]['seconds']:>10.1f} s {row[s]['peak_gb']:>7.2f} GB" for s in STEPS)
         print(f"{row['samples']:>9,} {row['disk_gb']:>6.2f} GB {cells}")
     marks = _marks(rows)
-    told = {"width": asked.width, "block": asked.block, "seeds": SEEDS, "load": os.getloadavg()[0], "rows": rows}
+    told = {"width": asked.width, "block": asked.block, "seeds": SEEDS, "rows": rows}
+    told |= {"load": os.getloadavg()[0], "threads": os.environ.get("OMP_NUM_THREADS", "all")}
     if asked.most >= SIZES[-1]:
         RESULTS.write_text(json.dumps(told | {"marks": [mark.row() for mark in marks]}, indent=1) + "\n")
     for mark in marks:

@@ -18,12 +18,15 @@ from filler import RECIPE, WIDTH, samples, truth
 from scalex.auditing import latents_of
 from scalex.capture import Plan
 from scalex.cli import main
+from scalex.direction_files import Direction, Provenance, check_fits, stamped
 from scalex.engine import Processes, fill
 from scalex.engine._work import cut
 from scalex.errors import ScalexError
 from scalex.jobs import prepare
 from scalex.models import Model
 from scalex.moments import Gathering, Moments
+from scalex.naming import name_run
+from scalex.nearest import nearest
 from scalex.outlook import outlook
 from scalex.records import Prompt, Recipe
 from scalex.store import Store
@@ -119,7 +122,8 @@ def test_a_store_of_moments_holds_a_row_a_block_and_is_checked_as_any(tmp_path: 
 def test_what_is_missing_are_whole_blocks_and_nothing_is_counted_twice(tmp_path: Path) -> None:
     store, first = Store.open(tmp_path / "s"), samples(1, 4)
     store.write(KEPT, first, truth(first))
-    assert store.missing(KEPT, samples(1, 8)) == [("a photo of 0", seed) for seed in range(4, 8)]
+    for asked in (samples(1, 8), samples(1, 8) * 2):
+        assert store.missing(KEPT, asked) == [("a photo of 0", seed) for seed in range(4, 8)]
     other = truth(first) + 1
     assert store.write(KEPT, first, other) == 0
     np.testing.assert_allclose(store.moments(KEPT, PROMPTS[:1], range(4)).mean[0], truth(first).mean(0), rtol=1e-6)
@@ -194,6 +198,16 @@ def test_workers_store_the_same_moments(tmp_path: Path, ddim: Model) -> None:
         np.testing.assert_allclose(a.mean, b.mean, rtol=1e-4, atol=1e-5)
 
 
+def test_a_direction_learned_from_blocks_is_not_held_against_single_seeds() -> None:
+    of = Provenance("d", "concept", "text", 0, (0, 4))
+    learned = stamped(Direction(np.ones(2 * WIDTH), of, np.ones((2, 2 * WIDTH))), KEPT)
+    check_fits(learned, KEPT, 2 * WIDTH)
+    wrong = "was learned from moments of 4 seeds, and the latents are of single seeds"
+    with pytest.raises(ScalexError, match=wrong):
+        check_fits(learned, RECIPE, 2 * WIDTH)
+    check_fits(replace(learned, by_seed=None), RECIPE, 2 * WIDTH)  # nothing of it is told apart by seeds
+
+
 # Audits
 
 SPEC = {
@@ -218,6 +232,9 @@ def test_an_audit_of_moments_runs_the_analyses_that_take_means(tmp_path: Path) -
     latents = latents_of(done)["text"]
     assert (latents.block, latents.seeds) == (4, (0, 4, 8, 12))
     assert "moments of blocks of 4" in done.report.read_text()
+    named = name_run(done.folder, concept="dog", top=2)[0]
+    assert (named.direction.of.seeds, named.plus[0].word) == ((0, 4, 8, 12), "dog")
+    assert nearest(done.folder, concept="dog", top=2)[0].n_words == 15
     plain = scalex.audit(spec={**SPEC, "moments": None, "analyses": ["associations"]}, out=tmp_path / "plain")
     both = [run.findings.query("analysis == 'associations'").set_index("target") for run in (done, plain)]
     assert both[0].value.to_dict() == both[1].value.to_dict()  # the same words are nearest

@@ -21,6 +21,9 @@ from scalex.rows import Sample
 __all__ = ["Gathering", "Moments", "block_of", "blocks_of", "by_block", "firsts", "packed"]
 
 
+_WHOLE: set[int] = set()  # one for all blocks that lack nothing
+
+
 @dataclass(frozen=True, eq=False)
 class Moments:
     """Moments of as many samples each, in float64.
@@ -68,15 +71,18 @@ def blocks_of(samples: Sequence[Sample], size: int) -> list[Sample]:
     Raises:
         ScalexError: a block would not be whole.
     """
-    distinct = dict.fromkeys(samples)
-    held: dict[Sample, int] = {}
-    for block in (block_of(sample, size) for sample in distinct):
-        held[block] = held.get(block, 0) + 1
-    for (text, first), n in held.items():
-        if n < size:
-            wrong = f"of the block of seeds {first} to {first + size - 1} of {text!r} only {n} are asked for"
-            raise ScalexError(wrong, f"Moments are kept by whole blocks: take seeds in multiples of {size}")
-    return list(held)
+    lacking: dict[Sample, set[int]] = {}
+    for sample in samples:
+        seeds = lacking.setdefault(block_of(sample, size), set(range(size)))
+        seeds.discard(sample[1] % size)
+        if not seeds:
+            lacking[block_of(sample, size)] = _WHOLE
+    for (text, first), seeds in lacking.items():
+        if seeds:
+            wrong = f"of the block of seeds {first} to {first + size - 1} of {text!r} only {size - len(seeds)}"
+            way_out = f"Moments are kept by whole blocks: take seeds in multiples of {size}"
+            raise ScalexError(f"{wrong} are asked for", way_out)
+    return list(lacking)
 
 
 def firsts(seeds: Sequence[int], size: int) -> tuple[int, ...]:

@@ -47,7 +47,7 @@ _FORMAT = {"name": "scalex-store", "version": 1}
 _FORMAT_FILE = "format.json"
 _REPAIR = "Run `scalex store verify --repair`: it drops what is damaged, and the next run captures that again"
 _DECLARE_AGAIN = "Delete that file: the next capture with this recipe writes it again"
-_WORD_ROWS = 1 << 14  # samples held at once while words are averaged
+_WORD_ROWS = 1 << 12  # samples held at once while words are averaged
 _ABANDONED_AGE = timedelta(days=1)  # no live writer leaves a half-written file untouched for so long
 
 
@@ -117,8 +117,10 @@ class Store:
         """
         if not recipe.moments:
             return self._lacking(recipe, list(dict.fromkeys(pairs)))
-        lacking = set(self._lacking(recipe, blocks_of(pairs, recipe.moments)))
-        return [pair for pair in dict.fromkeys(pairs) if block_of(pair, recipe.moments) in lacking]
+        blocks = blocks_of(pairs, recipe.moments)
+        lacking = set(self._lacking(recipe, blocks))
+        distinct = pairs if len(pairs) == len(blocks) * recipe.moments else dict.fromkeys(pairs)
+        return [pair for pair in distinct if block_of(pair, recipe.moments) in lacking]
 
     def _lacking(self, recipe: Recipe, asked: list[Sample]) -> list[Sample]:
         """The rows of these distinct ones that are not there."""
@@ -228,8 +230,9 @@ class Store:
         for prompt in prompts:
             told.setdefault(prompt.concept, []).append(prompt)
         words, start = list(told), 0
+        rows = len(prompts) * max(1, len(seeds) // max(1, recipe.moments))
         while start < len(words):
-            some = words[start : start + max(1, _WORD_ROWS * len(words) // (len(prompts) * len(seeds)))]
+            some = words[start : start + max(1, _WORD_ROWS * len(words) // rows)]
             values = self.read(recipe, [p for word in some for p in told[word]], seeds).values[:, :, step]
             firsts = np.cumsum([0, *(len(told[word]) for word in some)])
             sums = np.add.reduceat(values.mean(1, dtype=np.float64), firsts[:-1])

@@ -143,10 +143,11 @@ def frame_of(latents: Latents, words: Role) -> Frame:
         for name in some:
             centre += latents.of(name, role=words) / len(listed)
             text += latents.embedding(name, role=words).mean(0) / len(listed)
-    some = listed[:: -(-len(listed) // _LEARNED)]
-    means = np.stack([latents.of(name, role=words).mean((0, 1)) for name in some]) - centre.mean((0, 1))
+    learned = listed[:: -(-len(listed) // _LEARNED)]
+    rows = [latents.of(name, role=words).mean((0, 1)) for some in _apiece(learned, latents) for name in some]
+    means = np.stack(rows) - centre.mean((0, 1))
     variance, axes = _spread(means)
-    ridge = _ridge(variance, variance.sum() / means.shape[1], len(some) * _COUNTED)
+    ridge = _ridge(variance, variance.sum() / means.shape[1], len(learned) * _COUNTED)
     damped = 1 - np.sqrt(ridge / (variance + ridge)) if ridge > 0 else np.zeros_like(variance)
     frame = Frame(centre, text, axes, damped, np.zeros_like(centre), np.zeros_like(text))
     return frame if words == TARGETS else _less_shared(frame, latents)

@@ -13,7 +13,7 @@ The text encoder's embeddings are given the same axes and weights. They have no 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -42,7 +42,7 @@ _WIDE = 2000  # numbers in a latent beyond which it is projected at random to so
 _ROWS = 10_000  # samples that the covariance within names is learned from
 _FLIPS = 20  # sign flips of seeds: the greatest of them is the noise floor, about the 95 % quantile
 _FEW = 50  # names up to which a map shows the first two components: neighbourhoods of so few mean little
-_APIECE = 8192  # names that are placed at once
+_APIECE, _HELD = 8192, 256  # names that are placed at once; whose latents are held, where these lie in a file
 _INSIDE = 0.99  # of a group, beyond whose distances from each other a name is too far from it
 _NEAR = 5  # neighbours that place a name which was not drawn
 
@@ -72,15 +72,14 @@ def space(latents: Latents, names: tuple[Name, ...], rules: Rules) -> Space:
     drawn = rng.choice(len(names), MOST, replace=False) if len(names) > MOST else np.arange(len(names))
     sample = np.sort(drawn)
     some = [names[i] for i in sample]
-    means = np.stack([_of(latents, name).mean(0) for name in some])
+    means = np.stack([one.mean(0) for one in _each(latents, some)])
     onto, centre = reproduced(means, rng), means.mean(0, dtype=np.float64)
     del means  # it may be large, and is not needed any more
     ways = 1 if latents.n_templates < stats.MIN_TEMPLATES else latents.n_templates
-    by_seed = np.stack([_ways(_of(latents, name) - centre, ways) @ onto for name in some])
+    by_seed = np.stack([_ways(one - centre, ways) @ onto for one in _each(latents, some)])
     every = np.empty((len(names), onto.shape[1]))
     for rows in scratch.blocks(every, _APIECE):
-        every[rows] = [(_of(latents, name).mean(0) - centre).mean(0) @ onto for name in names[rows]]
-        scratch.let_go(latents.values)
+        every[rows] = [(one.mean(0) - centre).mean(0) @ onto for one in _each(latents, names[rows])]
     return Space(names, sample, by_seed.mean((1, 2)), by_seed, every, _texts(latents, names, sample))
 
 
@@ -90,8 +89,12 @@ def unit(points: Float[np.ndarray, "names axes"]) -> Float[np.ndarray, "names ax
     return np.asarray(points / np.maximum(lengths, np.finfo(float).tiny))
 
 
-def _of(latents: Latents, name: Name) -> Float[np.ndarray, "templates seeds width"]:
-    return latents.of(name[0], role=name[1])
+def _each(latents: Latents, names: Sequence[Name]) -> Iterator[Float[np.ndarray, "templates seeds width"]]:
+    """The latents of each name; now and then what was held of those before is let go."""
+    for i, (name, role) in enumerate(names):
+        if i % _HELD == 0:
+            scratch.let_go(latents.values)
+        yield latents.of(name, role=role)
 
 
 def _ways(values: Float[np.ndarray, "templates seeds width"], ways: int) -> Float[np.ndarray, "ways seeds width"]:
