@@ -17,6 +17,7 @@ in the same run. Writes bench/results/speed-DEVICE-SIZE.json; exit code 1 where 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import statistics
 import sys
@@ -44,6 +45,7 @@ from scalex.trajectory import Probe
 
 TEXT = "a photo of a nurse"
 GUIDED = 50
+BATCHES = {"organism": 256, "sd15": 32, "sdxl": 8}  # on a GPU
 
 
 def main() -> int:
@@ -257,7 +259,7 @@ class _Ways:
 
 def _measure(model: Model, folder: Path, size: str, asked: argparse.Namespace) -> list[Mark]:
     """All ways, interleaved; prints the table and writes it."""
-    batch = asked.batch or (8 if size == "organism" or model.device.type == "cuda" else 1)
+    batch = asked.batch or (BATCHES[size] if model.device.type == "cuda" else 8 if size == "organism" else 1)
     ways = _Ways(model, folder, batch)
     more = [*(["nnsight"] if size != "sdxl" else []), *(["compiled"] if asked.compile else [])]
     names = ["text", "picture", "hooked", "lcm", "guided", "decoded", *more]
@@ -269,9 +271,9 @@ def _measure(model: Model, folder: Path, size: str, asked: argparse.Namespace) -
                 seconds[name].append(took / batch)
     each = {name: statistics.median(took) for name, took in seconds.items()}
     each["fifty"] = each["guided"] / 2 * GUIDED + each["decoded"]
-    marks = _marks(each, size, model.device.type)
-    rows = {name: {"seconds": took, "times": took / each["text"]} for name, took in each.items()}
     told = _told(model, size, batch, asked.repeats, each) | {"profile": _profile(model, batch)}
+    marks = _marks(each, size, model.device.type) + _of_the_device(told)
+    rows = {name: {"seconds": took, "times": took / each["text"]} for name, took in each.items()}
     print(f"\n{size}, {model.device}, {model.precision}, batch {batch}, median of {asked.repeats}")
     for name, row in rows.items():
         print(f"  {name:8} {row['seconds']:10.4f} s a sample  {row['times']:8.1f} x the text reading")
@@ -311,6 +313,14 @@ def _marks(each: dict[str, float], size: str, device: str) -> list[Mark]:
     return marks
 
 
+def _of_the_device(told: dict[str, Any]) -> list[Mark]:
+    """What part of a matrix product's rate the text reading reaches, where that was measured."""
+    if "matmul_tflops" not in told:
+        return []
+    name = f"speed, {told['size']} on cuda: text reading's rate against a matrix product's"
+    return [Mark(name, told["tflops"] / told["matmul_tflops"], 0.5 if told["size"] == "sd15" else None)]
+
+
 def _told(model: Model, size: str, batch: int, repeats: int, each: dict[str, float]) -> dict[str, Any]:
     cuda = model.device.type == "cuda"
     flops = model.flops()
@@ -320,7 +330,7 @@ def _told(model: Model, size: str, batch: int, repeats: int, each: dict[str, flo
         "batch": batch,
         "repeats": repeats,
         "gflop": {name: n / 1e9 for name, n in flops.items()},
-        "tflops": flops["stopped"] / each["text"] / 1e12,
+        "tflops": flops["stopped"] / min(each["text"], each.get("compiled", math.inf)) / 1e12,
     }
     return told | ({"matmul_tflops": _matmul_rate(model)} if cuda else {})
 

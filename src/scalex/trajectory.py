@@ -38,6 +38,11 @@ def start_noise(seed: int, shape: Sequence[int], stream: int = 0) -> Float32[tor
     return _draw(_generator(seed, stream), shape)
 
 
+def _sent(noise: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Noise on the device, without waiting for what the device is doing."""
+    return noise.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else noise.to(device)
+
+
 class _Stopped(Exception):
     """Ends a forward at the probe."""
 
@@ -173,7 +178,7 @@ class Walk:
         takes_noise = "generator" in inspect.signature(self._scheduler.step).parameters
         self._noise = {"generator": self._generators} if takes_noise else {}
         noise = torch.stack([_draw(g, (1, *model.latent_shape))[0] for g in self._generators])
-        self.latents = noise.to(model.device) * getattr(self._scheduler, "init_noise_sigma", 1.0)
+        self.latents = _sent(noise, model.device) * getattr(self._scheduler, "init_noise_sigma", 1.0)
         self._index = 0
 
     def _input(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -230,6 +235,6 @@ def look(
     """
     noise = torch.stack([start_noise(seed, model.latent_shape, _READING_NOISE) for seed in seeds])
     signal, share = mixture(schedule, steps.level)
-    noisy = signal * clean + share * noise.to(clean.device)
+    noisy = signal * clean + share * _sent(noise, clean.device)
     condition, at = empty.expand(len(clean)), torch.tensor(steps.level)
     return probe.stop(lambda: model.predict(noisy, at, condition, steps.guidance))
