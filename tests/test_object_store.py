@@ -230,5 +230,5 @@ def test_another_program_s_objects_are_left_alone(bucket: str, server: str) -> N
 def test_without_obstore_the_extra_is_named(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "obstore", None)
     monkeypatch.setitem(sys.modules, "obstore.store", None)
-    with pytest.raises(ScalexError, match=r"needs obstore\. Run: pip install 'scalex-diffusion\[cloud\]'"):
+    with pytest.raises(ScalexError, match=r"needs obstore\. Run: pip install 'obstore>=0\.9'"):
         Store.open(bucket)

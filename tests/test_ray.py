@@ -248,7 +248,7 @@ def _answer(web: socket.socket) -> None:
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    said = r"the engine ray needs Ray\. Run: pip install 'scalex-diffusion\[ray\]'"
+    said = r"the engine ray needs Ray\. Run: pip install 'ray\[client\]>=2\.60'"
     with pytest.raises(ScalexError, match=said), engine(name="ray"):
         pass
 

@@ -7,7 +7,6 @@ object is there whole or not at all, and is durable once it is acknowledged.
 from __future__ import annotations
 
 import errno
-import importlib
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -194,7 +193,7 @@ class Bucket:
         bucket, _, prefix = rest.partition("/")
         if not bucket:
             raise ScalexError(f"{self.address} names no bucket", f"Write it as {scheme}://BUCKET/FOLDER")
-        kind = getattr(_obstore(".store"), _SCHEMES[scheme])
+        kind = getattr(_obstore().store, _SCHEMES[scheme])
         with self.reading():
             return kind(
                 bucket,
@@ -300,9 +299,10 @@ def place_of(address: str | Path) -> Place:
     return Bucket(f"{scheme}://{rest.strip('/')}")
 
 
-def _obstore(module: str = "") -> Any:
+def _obstore() -> Any:
     try:
-        return importlib.import_module(f"obstore{module}")
+        import obstore
+        import obstore.store
     except ModuleNotFoundError:
-        way_out = "Run: pip install 'scalex-diffusion[cloud]'"
-        raise ScalexError("a store in an object store needs obstore", way_out) from None
+        raise ScalexError("a store in an object store needs obstore", "Run: pip install 'obstore>=0.9'") from None
+    return obstore

@@ -9,7 +9,6 @@ that is nowhere on the disk, and it ends with this process, however that ends.
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import queue
@@ -233,9 +232,9 @@ def _ray() -> Any:
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     try:
-        ray = importlib.import_module("ray")
+        import ray
     except ModuleNotFoundError:
-        raise ScalexError("the engine ray needs Ray", "Run: pip install 'scalex-diffusion[ray]'") from None
+        raise ScalexError("the engine ray needs Ray", "Run: pip install 'ray[client]>=2.60'") from None
     logging.getLogger("ray").setLevel(logging.ERROR)
     return ray
 
