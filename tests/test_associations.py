@@ -19,7 +19,8 @@ from scalex import analyses, scratch, stats
 from scalex.analyses import _frame as frames
 from scalex.analyses import _pairs as pairs
 from scalex.analyses import associations
-from scalex.cli import _source, app
+from scalex.cli import app
+from scalex.cli.audits import _source
 from scalex.errors import ScalexError
 from scalex.records import Finding, Latents, Prompt, Role, Rules
 from scalex.report import render

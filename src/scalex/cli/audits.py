@@ -1,0 +1,392 @@
+"""Commands that audit a model, stage by stage, and hold audits against each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from scalex.cli._options import (
+    AddressOpt,
+    AnalysisOpt,
+    BatchOpt,
+    BudgetOpt,
+    CompileOpt,
+    DeviceOpt,
+    DryOpt,
+    DtypeOpt,
+    EngineOpt,
+    FirstSeedOpt,
+    JsonOpt,
+    LoraOpt,
+    ModelArg,
+    MomentsOpt,
+    MovedOpt,
+    OffloadOpt,
+    OutOpt,
+    PrecisionOpt,
+    ProbeOpt,
+    RunArg,
+    SchedulerOpt,
+    SeedsOpt,
+    SideArg,
+    SpecOpt,
+    StepsOpt,
+    StoreOpt,
+    UnetOpt,
+    WorkersOpt,
+)
+from scalex.cli._say import SHOWN, progress, records, say, say_json, say_notes, say_outlook, say_table
+from scalex.errors import ScalexError
+
+if TYPE_CHECKING:
+    from scalex.auditing import Audit
+
+__all__ = ["app"]
+
+app = typer.Typer()
+
+
+@app.command()
+def audit(
+    model: ModelArg = None,
+    spec: SpecOpt = None,
+    out: OutOpt = Path("runs/audit"),
+    store: StoreOpt = None,
+    seeds: SeedsOpt = None,
+    first_seed: FirstSeedOpt = None,
+    steps: StepsOpt = None,
+    unet: UnetOpt = None,
+    lora: LoraOpt = None,
+    scheduler: SchedulerOpt = None,
+    probe: ProbeOpt = None,
+    device: DeviceOpt = None,
+    batch: BatchOpt = None,
+    compile: CompileOpt = False,
+    offload: OffloadOpt = None,
+    workers: WorkersOpt = None,
+    engine: EngineOpt = None,
+    address: AddressOpt = None,
+    dtype: DtypeOpt = None,
+    moments: MomentsOpt = None,
+    precision: PrecisionOpt = None,
+    budget: BudgetOpt = None,
+    analysis: AnalysisOpt = None,
+    dry_run: DryOpt = False,
+    json_: JsonOpt = False,
+) -> None:
+    """Capture, analyse and report: leaves report.html and the findings tables."""
+    given = locals()
+    done = _audited(given, _keys(given))
+    if done is None:
+        return
+    counts = done.findings.groupby(["analysis", "reading", "attribute"]).verdict.value_counts()
+    for row in counts.reset_index().itertuples(index=False):
+        typer.echo(" / ".join(map(str, row[:-1])) + f": {row[-1]}")
+    typer.echo(f"Report: {done.report}")
+
+
+@app.command("discover-associations")
+def discover_associations(
+    model: ModelArg = None,
+    spec: SpecOpt = None,
+    concepts: Annotated[
+        str | None,
+        typer.Option("--concepts", help="What to ask for, instead of the spec's: a vocabulary, a file, or a,b,c."),
+    ] = None,
+    words: Annotated[
+        str | None,
+        typer.Option("--words", help="What it may think of: as for --concepts; `objects` if there is no spec."),
+    ] = None,
+    out: OutOpt = Path("runs/associations"),
+    store: StoreOpt = None,
+    seeds: SeedsOpt = None,
+    first_seed: FirstSeedOpt = None,
+    steps: StepsOpt = None,
+    unet: UnetOpt = None,
+    lora: LoraOpt = None,
+    scheduler: SchedulerOpt = None,
+    probe: ProbeOpt = None,
+    device: DeviceOpt = None,
+    batch: BatchOpt = None,
+    compile: CompileOpt = False,
+    offload: OffloadOpt = None,
+    workers: WorkersOpt = None,
+    engine: EngineOpt = None,
+    address: AddressOpt = None,
+    dtype: DtypeOpt = None,
+    moments: MomentsOpt = None,
+    dry_run: DryOpt = False,
+    json_: JsonOpt = False,
+) -> None:
+    """Say what a model thinks of that nobody asked: an audit of associations alone, without attributes."""
+    from scalex.organisms import EMBEDDED_DISCOVERY
+
+    given = locals()
+    if not (model or spec or concepts or words):
+        given["spec"] = spec = EMBEDDED_DISCOVERY
+    asked = {"concepts": concepts, "words": words or (None if spec else "objects")}
+    sources = {key: _source(text, alone=key == "concepts") for key, text in asked.items() if text}
+    done = _audited(given, _keys(given) | sources | {"analyses": ["associations"], "attributes": {}})
+    if done is None:
+        return
+    found = done.findings[done.findings.verdict == "stands out"].sort_values("estimate", ascending=False)
+    for row in found.head(SHOWN).itertuples(index=False):
+        typer.echo(f"{row.target}: {row.value} ({row.reading}, surprise {row.estimate:+.2f}, q {row.q:.2g})")
+    typer.echo(f"{len(found)} associations stand out\nReport: {done.report}")
+
+
+@app.command()
+def capture(
+    model: ModelArg = None,
+    spec: SpecOpt = None,
+    out: OutOpt = Path("runs/audit"),
+    store: StoreOpt = None,
+    seeds: SeedsOpt = None,
+    first_seed: FirstSeedOpt = None,
+    steps: StepsOpt = None,
+    unet: UnetOpt = None,
+    lora: LoraOpt = None,
+    scheduler: SchedulerOpt = None,
+    probe: ProbeOpt = None,
+    device: DeviceOpt = None,
+    batch: BatchOpt = None,
+    compile: CompileOpt = False,
+    offload: OffloadOpt = None,
+    workers: WorkersOpt = None,
+    engine: EngineOpt = None,
+    address: AddressOpt = None,
+    dtype: DtypeOpt = None,
+    moments: MomentsOpt = None,
+    precision: PrecisionOpt = None,
+    budget: BudgetOpt = None,
+    analysis: AnalysisOpt = None,
+    pictures: Annotated[
+        bool, typer.Option("--pictures/--no-pictures", help="Draw a few pictures of each concept, for the report.")
+    ] = True,
+    shard: Annotated[
+        str | None,
+        typer.Option("--shard", help="Only part I of N, as 2/8: a job of its own, into a store that the parts share."),
+    ] = None,
+    dry_run: DryOpt = False,
+    json_: JsonOpt = False,
+) -> None:
+    """Capture the latents that a spec asks for and that the store lacks: a run to be analysed later."""
+    from scalex import auditing, jobs, outlook
+
+    keys, loading, crew = _keys(locals()), _loading(locals()), (workers, engine, address)
+    job = jobs.prepare(model, spec, **loading, **keys)
+    if dry_run:
+        say_outlook(job, outlook.outlook(job, out, store), json_)
+        return
+    if shard is not None:
+        with progress("capture") as (captured,):
+            part = auditing.capture_shard(job, _shard(shard), out, store, captured, *crew)
+        say({"shard": shard, "asked": part.asked, "captured": part.captured, "seconds": round(part.seconds, 1)}, json_)
+        return
+    with progress("capture", "draw") as (captured, drawn):
+        folder, manifest = auditing.capture_run(job, out, store, captured, *crew)
+        if pictures:
+            manifest = auditing.draw_pictures(job, folder, manifest, drawn)
+    say_notes(manifest["notes"])
+    told = {"asked": "n_samples", "captured": "n_captured", "recipes": "recipes"}
+    say({"run": str(folder)} | {name: manifest[key] for name, key in told.items()}, json_)
+
+
+@app.command("probe-sweep")
+def probe_sweep(
+    model: ModelArg = None,
+    spec: SpecOpt = None,
+    concepts: Annotated[int, typer.Option("--concepts", help="How many of the spec's concepts to ask about.")] = 8,
+    seeds: SeedsOpt = None,
+    steps: StepsOpt = None,
+    unet: UnetOpt = None,
+    lora: LoraOpt = None,
+    scheduler: SchedulerOpt = None,
+    device: DeviceOpt = None,
+    dtype: DtypeOpt = None,
+    json_: JsonOpt = False,
+) -> None:
+    """Say which block of a model tells the variants of an attribute apart best, and so where to read it."""
+    from scalex import jobs, sweep
+
+    job = jobs.prepare(model, spec, device=device, **_keys(locals()))
+    with progress("sweep") as (done,):
+        found = sweep.probe_sweep(job, concepts=concepts, progress=done)
+    if json_:
+        say_json({"best": records(found.best()), "table": records(found.table)})
+        return
+    kept = found.table[found.table.kept]
+    columns = ["reading", "step", "attribute", "probe", "auc", "least", "effect"]
+    rows = [tuple(f"{x:.3f}" if isinstance(x, float) else str(x) for x in row) for row in kept[columns].to_numpy()]
+    say_table([("reading", "step", "attribute", "probe", "AUC", "worst", "effect"), *rows])
+    for row in found.best().itertuples(index=False):
+        used = " (as it is)" if row.probe == job.model.probe else f": --probe {row.probe}"
+        typer.echo(f"{row.reading} reading: {row.probe} tells variants apart best, AUC {row.auc:.3f}{used}")
+
+
+@app.command()
+def analyze(
+    run: RunArg,
+    analysis: Annotated[list[str] | None, typer.Option("--analysis", help="Only this one; may be repeated.")] = None,
+    store: MovedOpt = None,
+    json_: JsonOpt = False,
+) -> None:
+    """Analyse the stored latents of a run again, without the model."""
+    from scalex import auditing
+
+    result = auditing.analyze(run, analysis, store=store)
+    say_json(records(result.findings)) if json_ else typer.echo(f"{len(result.findings)} findings in {run}")
+
+
+@app.command()
+def report(run: RunArg, json_: JsonOpt = False) -> None:
+    """Render the report of a run again."""
+    from scalex import auditing
+
+    page = str(auditing.render_report(run))
+    say_json({"report": page}) if json_ else typer.echo(page)
+
+
+@app.command()
+def compare(
+    first: SideArg,
+    second: SideArg,
+    spec: SpecOpt = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the comparison.")] = Path("runs/compare"),
+    store: StoreOpt = None,
+    seeds: SeedsOpt = None,
+    first_seed: FirstSeedOpt = None,
+    steps: StepsOpt = None,
+    unet: UnetOpt = None,
+    lora: Annotated[str | None, typer.Option("--lora", help="LoRA weights to fuse into the second model.")] = None,
+    scheduler: SchedulerOpt = None,
+    probe: ProbeOpt = None,
+    device: DeviceOpt = None,
+    batch: BatchOpt = None,
+    compile: CompileOpt = False,
+    offload: OffloadOpt = None,
+    workers: WorkersOpt = None,
+    engine: EngineOpt = None,
+    address: AddressOpt = None,
+    dtype: DtypeOpt = None,
+    json_: JsonOpt = False,
+) -> None:
+    """Say which findings moved between two models, or two runs, and report it."""
+    from scalex import comparing
+
+    keys = _keys(locals())
+    del keys["lora"]
+    with progress("capture A", "draw A", "capture B", "draw B") as (capture_a, draw_a, capture_b, draw_b):
+        keys |= {"progress": (capture_a, capture_b), "drawing": (draw_a, draw_b)}
+        keys |= {"device": device, "workers": workers, "engine": engine, "address": address}
+        done = comparing.compare(first, second, spec, out=out, store=store, lora=lora, **keys)
+    say_notes(done.manifest["notes"])
+    if json_:
+        say_json({"report": str(done.report), "moved": records(done.moved), "findings": records(done.findings)})
+        return
+    say_table(done.moves)
+    typer.echo(f"{done.headline}\nReport: {done.report}")
+
+
+@app.command("check")
+def check_run(
+    run: RunArg,
+    max_lean: Annotated[
+        float | None, typer.Option("--max-lean", help="How far a lean may be from 0 (it goes to 0.5).")
+    ] = None,
+    max_rate_gap: Annotated[
+        float | None, typer.Option("--max-rate-gap", help="How far a share of pictures may be from even.")
+    ] = None,
+    on: Annotated[list[str] | None, typer.Option("--on", help="Only this attribute; may be repeated.")] = None,
+    concept: Annotated[list[str] | None, typer.Option("--concept", help="Only this one; may be repeated.")] = None,
+    reading: Annotated[str | None, typer.Option("--reading", help="Leans of this one: text or picture.")] = None,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Pass only what is shown to be within its limit, not all but what breaks it."),
+    ] = False,
+    junit: Annotated[Path | None, typer.Option("--junit", help="Write JUnit XML for a CI system there.")] = None,
+    json_: JsonOpt = False,
+) -> None:
+    """Hold a run against limits, to gate a release. Exit code 1 where one is broken."""
+    from scalex import gating
+
+    gate = gating.check(
+        run,
+        max_lean=max_lean,
+        max_rate_gap=max_rate_gap,
+        on=on or (),
+        concepts=concept or (),
+        reading=reading,
+        strict=strict,
+    )
+    if junit:
+        gating.junit(gate, junit)
+    if json_:
+        say_json({"passed": gate.passed, "strict": gate.strict, "summary": gate.summary, "limits": gate.to_rows()})
+    else:
+        say_table([(row.state, row.concept, row.attribute, row.reading, row.told) for row in gate.rows])
+        typer.echo(f"{'Passed' if gate.passed else 'FAILED'}: {gate.summary}")
+    if not gate.passed:
+        raise typer.Exit(1)
+
+
+def _audited(given: dict[str, Any], keys: dict[str, Any]) -> Audit | None:
+    """The audit that a command's options and keys of the spec ask for; None where all was said already."""
+    from scalex import auditing, jobs, outlook
+
+    model, spec, place = given["model"], given["spec"], (given["out"], given["store"])
+    if given["dry_run"]:
+        job = jobs.prepare(model, spec, **_loading(given), **keys)
+        say_outlook(job, outlook.outlook(job, *place), given["json_"])
+        return None
+    with progress("capture", "draw") as (captured, drawn):
+        how = _loading(given) | {name: given[name] for name in ("workers", "engine", "address")}
+        how |= {"progress": captured, "drawing": drawn}
+        done = auditing.audit(model, spec, out=place[0], store=place[1], **how, **keys)
+    say_notes(done.manifest["notes"])
+    if given["json_"]:
+        say_json({"run": str(done.folder), "report": str(done.report), "findings": records(done.findings)})
+        return None
+    return done
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """I and N of "I/N"."""
+    part, slash, parts = text.partition("/")
+    if not (slash and part.isascii() and part.isdigit() and parts.isascii() and parts.isdigit()):
+        raise ScalexError(f"--shard {text} is not understood", "Write it as 2/8: part 2 of 8")
+    return int(part), int(parts)
+
+
+def _source(text: str, *, alone: bool) -> list[str] | dict[str, str]:
+    """Texts as an option names them, as a spec writes them: a file, a vocabulary, or the texts between commas.
+
+    Args:
+        alone: whether what is none of these is one text; else it is the wrong name of a vocabulary.
+    """
+    from scalex.vocabularies import available
+
+    if Path(text).is_file() or (Path(text).suffix and " " not in text and "," not in text):
+        return {"file": text}
+    if text in available() or not (alone or "," in text):
+        return {"vocabulary": text}
+    return [part for part in text.split(",") if part.strip()]
+
+
+def _keys(given: dict[str, Any]) -> dict[str, Any]:
+    """The options that replace keys of the spec."""
+    names = ("seeds", "first_seed", "moments", "steps", "unet", "lora", "scheduler", "probe")
+    renamed = {"precision": given["dtype"], "width": given.get("precision"), "budget": given.get("budget")}
+    chosen = given.get("analysis")
+    return (
+        {name: given.get(name) for name in names}
+        | renamed
+        | {"analyses": "all" if chosen and "all" in chosen else chosen}
+    )
+
+
+def _loading(given: dict[str, Any]) -> dict[str, Any]:
+    """The options that say where and how the model runs."""
+    return {name: given[name] for name in ("device", "batch", "compile", "offload")}

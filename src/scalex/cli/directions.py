@@ -1,0 +1,109 @@
+"""Commands that say what directions and images mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from scalex.cli._options import DeviceOpt, JsonOpt, MovedOpt, RunArg
+from scalex.cli._say import SHOWN, progress, say_json, say_table
+
+__all__ = ["app"]
+
+app = typer.Typer()
+
+
+@app.command()
+def images(
+    folder: Annotated[Path, typer.Argument(help="Folder of images; subfolders and labels.csv label them.")],
+    run: Annotated[Path, typer.Option("--run", help="Folder of the run whose prompts they are held against.")],
+    attribute: Annotated[
+        list[str] | None, typer.Option("--attribute", help="Only this one; may be repeated. By default all labelled.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="CSV with a column `file` and labels, if not labels.csv there.")
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Seeds of the noise that images are read at.")] = 8,
+    draw: Annotated[
+        int, typer.Option("--draw", min=0, help="Pictures drawn anew of each prompt, to tell how true names are.")
+    ] = 1,
+    store: MovedOpt = None,
+    device: DeviceOpt = None,
+    json_: JsonOpt = False,
+) -> None:
+    """Hold images against a run's prompts: do directions agree, and what is each image called?"""
+    from scalex.validation.image_conditioning import condition
+
+    with progress("read", "draw") as (read, drawn):
+        done = condition(
+            folder,
+            run,
+            labels=labels,
+            attributes=attribute or (),
+            seeds=seeds,
+            draw=draw,
+            store=store,
+            device=device,
+            progress=read,
+            drawing=drawn,
+        )
+    for line in done.warnings(SHOWN):
+        typer.echo(f"scalex: warning: {line}", err=True)
+    for line in [done.text] if json_ else done.lines(SHOWN):
+        typer.echo(line)
+
+
+@app.command("name")
+def name_(
+    run: RunArg,
+    direction: Annotated[Path | None, typer.Option("--direction", help="File of a direction.")] = None,
+    attribute: Annotated[str | None, typer.Option("--attribute", help="An attribute of the run.")] = None,
+    concept: Annotated[str | None, typer.Option("--concept", help="A concept or word of the run.")] = None,
+    reading: Annotated[str | None, typer.Option("--reading", help="text or picture; by default both.")] = None,
+    top: Annotated[int, typer.Option("--top", min=1, help="Words at each pole.")] = 10,
+    save: Annotated[Path | None, typer.Option("--save", help="Write the direction to this file.")] = None,
+    json_: JsonOpt = False,
+) -> None:
+    """Name a direction in the words that a run captured, or say that none fits; without the model."""
+    from scalex import naming
+
+    asked: dict[str, Any] = {"direction": direction, "attribute": attribute, "concept": concept, "reading": reading}
+    found = naming.name_run(run, **asked, top=top, save=save)
+    if json_:
+        say_json([naming.as_row(one) for one in found])
+        return
+    for line in (line for one in found for line in naming.in_lines(one)):
+        typer.echo(line)
+
+
+@app.command("nearest")
+def nearest_(
+    run: RunArg,
+    direction: Annotated[Path | None, typer.Option("--direction", help="File of a direction.")] = None,
+    attribute: Annotated[str | None, typer.Option("--attribute", help="An attribute of the run.")] = None,
+    concept: Annotated[str | None, typer.Option("--concept", help="A concept or word of the run.")] = None,
+    reading: Annotated[str | None, typer.Option("--reading", help="text or picture; by default both.")] = None,
+    top: Annotated[int, typer.Option("--top", min=1, help="Words at each pole.")] = 10,
+    json_: JsonOpt = False,
+) -> None:
+    """Say which of a run's words lie nearest to a direction, of millions too: whether that is near, `name` says."""
+    from scalex.nearest import nearest
+
+    asked: dict[str, Any] = {"direction": direction, "attribute": attribute, "concept": concept, "reading": reading}
+    found = nearest(run, **asked, top=top)
+    poles = [[("+", one.plus), ("-", one.minus)] for one in found]
+    rows = [
+        (one.direction, one.reading, pole, rank, word, float(cosine))
+        for one, ends in zip(found, poles)
+        for pole, near in ends
+        for rank, (word, cosine) in enumerate(zip(near.words, near.cosines), start=1)
+    ]
+    if json_:
+        say_json([dict(zip(("direction", "reading", "pole", "rank", "word", "cosine"), row)) for row in rows])
+        return
+    for one in found:
+        typer.echo(f"{one.direction} ({one.reading} reading), nearest of {one.n_words:,} words:")
+        mine = [row for row in rows if row[:2] == (one.direction, one.reading)]
+        say_table([(f"  {pole}", f"{cosine:+.2f}", word) for _, _, pole, _, word, cosine in mine])
