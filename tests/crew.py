@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import time
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
@@ -42,6 +43,11 @@ def damaged(sound: Path, folder: Path, word: str = "pilot") -> Path:
 
 def main(name: str, model: str, store: str) -> None:
     """Fills a store with one worker of an engine, and says how far it is."""
+
+    def say(done: int, total: int) -> None:
+        print(done, flush=True)
+        time.sleep(0.1)  # so that whoever listens comes before the end
+
     try:
         with engine(1, name) as fill:
             fill(
@@ -50,7 +56,7 @@ def main(name: str, model: str, store: str) -> None:
                 PROMPTS,
                 SEEDS,
                 PLAN,
-                lambda done, total: print(done, flush=True),
+                say,
             )
     except ScalexError as error:
         print(error, flush=True)

@@ -6,6 +6,7 @@ import itertools
 import json
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from scalex.prompts import build_prompts, load_spec, resolve, samples, words_of
 from scalex.runs import read_manifest
 from scalex.sources import texts_in
 from scalex.spec import AuditSpec, ConceptSource
+from tiny import interrupting
 
 CAPTIONS = ("A dog on a mat.", "#1 dad mug", "犬が座っている", "كلب على سجادة", "Собака ☕ 👩🏽‍🚀")
 ROWS = (CAPTIONS[0], f"  {CAPTIONS[1]} ", "", *CAPTIONS[2:], CAPTIONS[0])  # a blank one, and one twice
@@ -217,15 +219,12 @@ LINES = [*DISTINCT, "", *DISTINCT[:3]]
 
 
 def test_a_capture_over_a_captions_file_resumes(tmp_path: Path, job: Callable[..., Any]) -> None:
-    def stop(done: int, total: int) -> None:
-        if done:
-            raise KeyboardInterrupt
-
     full = job(LINES)
+    full = replace(full, plan=replace(full.plan, batch=4))
     texts = {p.text for p in full.prompts}
     assert len(full.samples) == 4 * len(texts) == 4 * (2 * 3 * 2 + len(DISTINCT))
-    with pytest.raises(ScalexError, match="interrupted"):
-        capture_run(full, tmp_path / "run", progress=stop)
+    with interrupting(full.model, lambda n: n > 20), pytest.raises(ScalexError, match="interrupted"):
+        capture_run(full, tmp_path / "run")
     captured = capture_run(job(LINES), tmp_path / "run")[1]["n_captured"]
     assert 0 < captured < len(full.samples)
     assert capture_run(job([*LINES, "a picture of a pilot with dark skin"]), tmp_path / "run")[1]["n_captured"] == 4

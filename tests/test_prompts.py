@@ -498,6 +498,7 @@ OTHER_THAN_DEFAULT = {
     "reference": "human",
     "identities": ["man", "woman"],
     "words": {"vocabulary": "objects", "limit": 3},
+    "moments": 4,
 }
 
 

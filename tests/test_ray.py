@@ -28,7 +28,10 @@ from scalex.errors import ScalexError
 from scalex.models import Model, load_model
 from scalex.store import Store
 
-pytestmark = pytest.mark.skipif(not find_spec("ray"), reason="needs the extra ray")
+pytestmark = [
+    pytest.mark.skipif(not find_spec("ray"), reason="needs the extra ray"),
+    pytest.mark.filterwarnings("ignore:no worker has begun for 60 s"),  # as on a machine that does much else
+]
 
 
 @pytest.fixture(scope="module")

@@ -69,8 +69,8 @@ def _load_denoiser(layout: Layout, kind: Any, options: Options) -> Any:
     role = layout.denoiser
     folder = layout.networks[role]
     late = _precision(kind, options) is not None and not layout.lora
-    files, _ = weight_files(folder, stem(role))
-    return load_part(kind, folder, role, torch_dtype=stored_dtype(files) if late else options.dtype)
+    dtype = stored_dtype(weight_files(folder, stem(role))[0]) if late else None
+    return load_part(kind, folder, role, torch_dtype=dtype or options.dtype)
 
 
 def _precision(denoiser: Any, options: Options) -> torch.dtype | None:

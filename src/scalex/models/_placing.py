@@ -8,17 +8,20 @@ from typing import Any
 
 import accelerate
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch.utils.hooks import RemovableHandle
 
 __all__ = ["at_first_use", "blocks", "compile_blocks", "place", "size", "stored_dtype", "stream"]
 
 
-def stored_dtype(files: Iterable[Path]) -> torch.dtype:
-    """The precision of weights as they lie on the disk: loaded in this one, they are not read before they are used."""
-    with safe_open(next(iter(files)), framework="pt") as file:
-        name = next(iter(file.keys()))
-        return file.get_tensor(name).dtype
+def stored_dtype(files: Iterable[Path]) -> torch.dtype | None:
+    """The precision of weights as they lie on the disk: loaded in this one, they are not read before they are used.
+    None where the file cannot be read, which loading it will say."""
+    try:
+        with safe_open(next(iter(files)), framework="pt") as file:
+            return file.get_tensor(next(iter(file.keys()))).dtype
+    except (OSError, SafetensorError, StopIteration):
+        return None
 
 
 def blocks(network: torch.nn.Module) -> Iterator[torch.nn.Module]:
