@@ -1,30 +1,38 @@
 """What does a ranking cost? Rank correlation with the realised truth against compute, beside generate-and-classify.
 
-    python bench/truth.py && python bench/efficiency.py
+    python bench/truth.py && python bench/efficiency.py    # both beds
+    python bench/efficiency.py --bed undistilled           # one; what is told of the other stays as it was
 
 The embedded organism's 62 concepts are ranked by P(woman) and by P(dark skin), from few samples to many, and each
-ranking is held against the shares that the model really draws (`drawn` in runs/score-embedded/truth.csv: 512 pictures
-a concept, of seeds that neither side sees). All of this was fixed before any curve was looked at:
+ranking is held against the shares that the model really draws, in pictures of seeds that neither side sees. There are
+two beds: the *distilled* U-Net, whose pictures take 4 steps (truth: `drawn` in runs/score-embedded/truth.csv, 512
+pictures a concept), and the *undistilled* one that it was made from, whose pictures take 25, as ordinary checkpoints'
+do (truth: the pictures of seeds 128..255, drawn here). Each bed's rules were fixed before any of its curves was looked
+at, and they are the same:
 
 - A figure is the mean over disjoint blocks of seeds, each an audit of its own. Both sides take seeds from 0 on.
 - scalex: what specs can ask for, all of its samples counted: the neutral prompt and four variants of each concept, in
   each template. No concept is left out: where nothing can be said of one, its lean is 0. An audit has four seeds or
-  more.
+  more. On the undistilled bed the finished picture is not read: a sample would take 25 steps.
 - Generate-and-classify: pictures of the neutral prompt alone, all steps and the decoder, read by the exact readout: a
   classifier that never errs and costs nothing. (CLIP ViT-B/32 would add 8.8 GFLOP a picture.) With the same noise for
   all concepts, which ranks better, and with other noise for each, as is usual.
 - Compute is counted twice: in the organism's own operations, and as if each forward, decoding and text were one of
   Stable Diffusion 1.5, whose proportions are those of real models. So are seconds: a sample's on the organism, measured
   here, and a sample's on Stable Diffusion (both of its figures are from bench/results/speed-cpu-sd15.json).
+- Of the undistilled bed it is also told what it would take, at Stable Diffusion's prices, if each picture took 50
+  guided steps, as is usual there: 100 forwards in place of the 25 that were made. scalex's samples stay as they were
+  run, without guidance. This takes no part in any mark.
 - What no spec can ask for yet is measured, too, by leaving out captured samples, and takes no part in any mark:
   variants at four seeds only, a discriminant whose covariance is that of all concepts' variants together, and one that
   is carried over from the variants of 16 concepts to all.
 - To reach 0.9 takes the least compute from which on the mean Spearman stays there, interpolated in its logarithm
-  between the two sizes measured. The mark: at most a fifth, at Stable Diffusion's prices, of what generate-and-classify
-  with the same noise takes, for the cheapest way of scalex.
+  between the two sizes measured. The mark, on each bed: at most a fifth, at Stable Diffusion's prices and with as many
+  forwards a picture as were made, of what generate-and-classify with the same noise takes, for the cheapest way of
+  scalex.
 
-Latents go to the store of bench/truth.py, labels of pictures to runs/efficiency; both are kept. Writes
-bench/results/efficiency.json and docs/efficiency.png; exit code 1 where a mark is missed.
+Latents go to the store of bench/truth.py or to runs/efficiency, labels of pictures to runs/efficiency; all are kept.
+Writes bench/results/efficiency.json and docs/efficiency.png; exit code 1 where a mark is missed.
 """
 
 from __future__ import annotations
