@@ -75,6 +75,7 @@ RESULTS = ROOT / "bench" / "results"
 FILE = RESULTS / "efficiency.json"
 SCORED, DRAWN = Path("runs/score-embedded"), Path("runs/efficiency")
 PART = 32  # pictures of each concept that are drawn and kept together
+UNSEEN = range(128, 256)  # seeds of the truth that is drawn here
 GUIDED = 100  # forwards of a picture in 50 guided steps
 ASKED = (0.9, 0.95)
 MOST = 1 / 5
@@ -385,7 +386,7 @@ def _of_scoring(_: Job, concepts: Sequence[str]) -> dict[str, Estimates]:
 
 def _of_other_seeds(job: Job, concepts: Sequence[str]) -> dict[str, Estimates]:
     """The shares in pictures of seeds that neither side sees."""
-    return {attribute: share_of_second(labels) for attribute, labels in _shown(job, concepts, range(128, 256)).items()}
+    return {attribute: share_of_second(labels) for attribute, labels in _shown(job, concepts, UNSEEN).items()}
 
 
 BEDS = {
