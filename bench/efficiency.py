@@ -393,7 +393,7 @@ BEDS = {
     bed.name: bed
     for bed in (
         Bed("distilled", None, 4, SCORED / "store", ("first", "last"), 64, 256, _of_scoring),
-        Bed("undistilled", str(EMBEDDED), 25, DRAWN / "store", ("first",), 32, 128, _of_other_seeds, guided=True),
+        Bed("undistilled", str(EMBEDDED), 25, DRAWN / "store", ("first",), 32, 64, _of_other_seeds, guided=True),
     )
 }
 
