@@ -84,7 +84,7 @@ SAME, OTHER = "generate and classify, same noise for all", "generate and classif
 PLACES = {
     "sd15": "Stable Diffusion 1.5's prices",
     "organism": "the organism's prices",
-    "sd15, guided": "Stable Diffusion 1.5's prices, 50 guided steps a picture,",
+    "sd15, guided": "Stable Diffusion 1.5's prices, 50 guided steps a picture",
 }
 MARKED = ("tflop", "sd15", SAME)
 ATTRIBUTES = {"gender": ("man", "woman"), "tone": ("light", "dark")}
