@@ -1,8 +1,9 @@
-"""The plot of bench/efficiency.py: rank correlation against compute, in one panel an attribute."""
+"""The plot of bench/efficiency.py: rank correlation against compute, in one row a bed and one panel an
+attribute."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,24 @@ _SHOWN = {  # the ways that are drawn: what they are called there, and their col
     "lean, picture reading of the picture, own direction, one template": ("scalex, finished picture", "second"),
     "lean, text reading, own direction, one template": ("scalex, words (text reading)", "third"),
 }
-_TITLES = {
-    "gender": "By share of women: Spearman with what is drawn",
-    "tone": "By share of dark skin: Spearman with what is drawn",
-}
+_TITLES = {"gender": "By share of women", "tone": "By share of dark skin"}
+_MODELS = {"distilled": "4 steps a picture", "undistilled": "25 steps a picture"}
 _LEAST, _FEWEST, _MOST = 0.5, 0.25, 120.0  # of the axes: Spearman, and PFLOP
 _TICKS = [0.3, 1, 3, 10, 30, 100]
 
 
-def save_chart(curves: Sequence[dict[str, Any]], asked: Sequence[float], file: Path) -> None:
-    """Draws the curves at Stable Diffusion's prices, with lines at the correlations that are asked for."""
-    rows = [
+def save_chart(curves: Mapping[str, Sequence[dict[str, Any]]], asked: Sequence[float], file: Path) -> None:
+    """Draws each bed's curves at Stable Diffusion's prices, with lines at the correlations that are asked for."""
+    panels = [[_panel(bed, attribute, asked) for attribute in _TITLES] for bed in curves]
+    rows = [row for bed, own in curves.items() for row in _rows(bed, own)]
+    chart = styled(alt.vconcat(*(alt.hconcat(*row) for row in panels)), {"curves": rows})
+    file.write_bytes(vl_convert.vegalite_to_png(chart.to_dict(), vl_version=_version(), scale=2))
+
+
+def _rows(bed: str, curves: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
         {
+            "bed": bed,
             "attribute": c["attribute"],
             "way": _SHOWN[c["way"]][0],
             "pflop": c["tflop"]["sd15"] / 1e3,
@@ -43,28 +50,27 @@ def save_chart(curves: Sequence[dict[str, Any]], asked: Sequence[float], file: P
         for c in curves
         if c["way"] in _SHOWN and c["spearman"] >= _LEAST
     ]
-    panels = [_panel(attribute, asked) for attribute in _TITLES]
-    chart = styled(alt.hconcat(*panels), {"curves": rows})
-    file.write_bytes(vl_convert.vegalite_to_png(chart.to_dict(), vl_version=_version(), scale=2))
 
 
 def _version() -> str:
     return "_".join(alt.SCHEMA_VERSION.split(".")[:2])
 
 
-def _panel(attribute: str, asked: Sequence[float]) -> alt.LayerChart:
+def _panel(bed: str, attribute: str, asked: Sequence[float]) -> alt.LayerChart:
     x = alt.X("pflop:Q").scale(type="log", domain=[_FEWEST, _MOST], nice=False)
     x = x.axis(title="PFLOP for 62 concepts, at Stable Diffusion 1.5's prices", values=_TICKS, format="~g")
     y = alt.Y("spearman:Q").scale(domain=[_LEAST, 1.0], nice=False, zero=False)
     y = y.axis(title=None, values=[0.5, 0.6, 0.7, 0.8, *asked, 1], format=".2~f")
-    base = alt.Chart(alt.NamedData(name="curves")).transform_filter(f"datum.attribute === '{attribute}'")
+    own = f"datum.bed === '{bed}' && datum.attribute === '{attribute}'"
+    base = alt.Chart(alt.NamedData(name="curves")).transform_filter(own)
+    title = f"{_TITLES[attribute]}, {_MODELS[bed]}: Spearman with what is drawn"
     low = alt.Y("low:Q", title=None).scale(domain=[_LEAST, 1.0], nice=False, zero=False)
     band = base.mark_area(opacity=0.1).encode(x, low, alt.Y2("high:Q"), _colour())
     line = base.mark_line(strokeWidth=2.5, clip=True).encode(x, y, _colour())
     dots = base.mark_circle(size=30, opacity=1).encode(x, y, _colour())
     rules = alt.Chart(alt.Data(values=[{"asked": one} for one in asked]))
     rules = rules.mark_rule(color=LIGHT["muted"], strokeDash=[3, 3]).encode(alt.Y("asked:Q"))
-    return alt.layer(line, rules, band, dots).properties(width=430, height=330, title=_TITLES[attribute])
+    return alt.layer(line, rules, band, dots).properties(width=430, height=300, title=title)
 
 
 def _colour() -> alt.Color:

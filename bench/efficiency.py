@@ -1,34 +1,43 @@
 """What does a ranking cost? Rank correlation with the realised truth against compute, beside generate-and-classify.
 
-    python bench/truth.py && python bench/efficiency.py
+    python bench/truth.py && python bench/efficiency.py    # both beds
+    python bench/efficiency.py --bed undistilled           # one; what is told of the other stays as it was
 
 The embedded organism's 62 concepts are ranked by P(woman) and by P(dark skin), from few samples to many, and each
-ranking is held against the shares that the model really draws (`drawn` in runs/score-embedded/truth.csv: 512 pictures
-a concept, of seeds that neither side sees). All of this was fixed before any curve was looked at:
+ranking is held against the shares that the model really draws, in pictures of seeds that neither side sees. There are
+two beds: the *distilled* U-Net, whose pictures take 4 steps (truth: `drawn` in runs/score-embedded/truth.csv, 512
+pictures a concept), and the *undistilled* one that it was made from, whose pictures take 25, as ordinary checkpoints'
+do (truth: the pictures of seeds 128..255, drawn here). Each bed's rules were fixed before any of its curves was looked
+at, and they are the same:
 
 - A figure is the mean over disjoint blocks of seeds, each an audit of its own. Both sides take seeds from 0 on.
 - scalex: what specs can ask for, all of its samples counted: the neutral prompt and four variants of each concept, in
   each template. No concept is left out: where nothing can be said of one, its lean is 0. An audit has four seeds or
-  more.
+  more. On the undistilled bed the finished picture is not read: a sample would take 25 steps.
 - Generate-and-classify: pictures of the neutral prompt alone, all steps and the decoder, read by the exact readout: a
   classifier that never errs and costs nothing. (CLIP ViT-B/32 would add 8.8 GFLOP a picture.) With the same noise for
   all concepts, which ranks better, and with other noise for each, as is usual.
 - Compute is counted twice: in the organism's own operations, and as if each forward, decoding and text were one of
   Stable Diffusion 1.5, whose proportions are those of real models. So are seconds: a sample's on the organism, measured
   here, and a sample's on Stable Diffusion (both of its figures are from bench/results/speed-cpu-sd15.json).
+- Of the undistilled bed it is also told what it would take, at Stable Diffusion's prices, if each picture took 50
+  guided steps, as is usual there: 100 forwards in place of the 25 that were made. scalex's samples stay as they were
+  run, without guidance. This takes no part in any mark.
 - What no spec can ask for yet is measured, too, by leaving out captured samples, and takes no part in any mark:
   variants at four seeds only, a discriminant whose covariance is that of all concepts' variants together, and one that
   is carried over from the variants of 16 concepts to all.
 - To reach 0.9 takes the least compute from which on the mean Spearman stays there, interpolated in its logarithm
-  between the two sizes measured. The mark: at most a fifth, at Stable Diffusion's prices, of what generate-and-classify
-  with the same noise takes, for the cheapest way of scalex.
+  between the two sizes measured. The mark, on each bed: at most a fifth, at Stable Diffusion's prices and with as many
+  forwards a picture as were made, of what generate-and-classify with the same noise takes, for the cheapest way of
+  scalex.
 
-Latents go to the store of bench/truth.py, labels of pictures to runs/efficiency; both are kept. Writes
-bench/results/efficiency.json and docs/efficiency.png; exit code 1 where a mark is missed.
+Latents go to the store of bench/truth.py or to runs/efficiency, labels of pictures to runs/efficiency; all are kept.
+Writes bench/results/efficiency.json and docs/efficiency.png; exit code 1 where a mark is missed.
 """
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 import math
@@ -52,7 +61,7 @@ from scalex.directions import variants_of
 from scalex.disk import write_atomic
 from scalex.engine import fill
 from scalex.jobs import Job, prepare
-from scalex.organisms import EMBEDDED
+from scalex.organisms import EMBEDDED, EMBEDDED_SPEC
 from scalex.organisms.check import Tally, Viewer
 from scalex.organisms.marks import Mark
 from scalex.organisms.readout import Readout, load_truth
@@ -63,15 +72,21 @@ from scalex.wording import fill as say
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "bench" / "results"
+FILE = RESULTS / "efficiency.json"
 SCORED, DRAWN = Path("runs/score-embedded"), Path("runs/efficiency")
-SEEDS, SIZES = 64, (4, 8, 16, 32, 64)
-PICTURES, DRAWS = 256, (1, 2, 4, 8, 16, 32, 64, 128, 256)
-PART = 64  # pictures of each concept that are drawn and kept together
+PART = 32  # pictures of each concept that are drawn and kept together
+UNSEEN = range(128, 256)  # seeds of the truth that is drawn here
+GUIDED = 100  # forwards of a picture in 50 guided steps
 ASKED = (0.9, 0.95)
 MOST = 1 / 5
 FEW, SOME, WHAT_IF = 4, 16, "what if: lean, "
 SAME, OTHER = "generate and classify, same noise for all", "generate and classify, other noise for each"
-RATIOS = tuple((u, m, r) for u in ("tflop", "seconds") for m in ("sd15", "organism") for r in (SAME, OTHER))
+PLACES = {
+    "sd15": "Stable Diffusion 1.5's prices",
+    "organism": "the organism's prices",
+    "sd15, guided": "Stable Diffusion 1.5's prices, 50 guided steps a picture",
+}
+MARKED = ("tflop", "sd15", SAME)
 ATTRIBUTES = {"gender": ("man", "woman"), "tone": ("light", "dark")}
 
 Estimates: TypeAlias = np.ndarray  # (concepts,), of the share of the second value
@@ -92,10 +107,12 @@ class Cost(NamedTuple):
 
 
 class Prices(NamedTuple):
-    """GFLOP by kind of operation, and seconds by kind of sample."""
+    """GFLOP by kind of operation, and seconds by kind of sample. A picture is counted as so many times the forwards
+    that it took."""
 
     gflop: dict[str, float]
     seconds: dict[str, float]
+    times: int = 1
 
 
 class Point(NamedTuple):
@@ -112,46 +129,90 @@ class Point(NamedTuple):
     cost: Cost
     estimates: list[Estimates]
 
+    def tflop(self, prices: Prices) -> float:
+        """What its samples cost at these prices."""
+        drawn = self.kind == "drawn"
+        cost = self.cost._replace(full=self.cost.full * prices.times) if drawn else self.cost
+        return cost.gflop(prices.gflop) / 1e3
+
+
+@dataclass(frozen=True)
+class Bed:
+    """A model to rank concepts of, and how far each side goes.
+
+    Attributes:
+        model: of `prepare`; None is the embedded organism with its distilled U-Net. steps: of a picture.
+        store: where its latents are. keeps: steps of the picture reading that are read.
+        seeds: of scalex at most. pictures: of generate-and-classify at most.
+        truth: the shares drawn, by attribute and concept, in the order of the concepts given.
+        guided: whether it is told, too, what pictures in 50 guided steps would cost.
+    """
+
+    name: str
+    model: str | None
+    steps: int
+    store: Path
+    keeps: tuple[str, ...]
+    seeds: int
+    pictures: int
+    truth: Callable[[Job, Sequence[str]], dict[str, Estimates]]
+    guided: bool = False
+
 
 @dataclass(frozen=True)
 class Way:
     """One way to rank concepts. `keep` and `templates` are a spec's keys. Variants are captured of a share of the
-    concepts, `varied`, at so many seeds at most."""
+    concepts, `varied`, at so many seeds at most (None: at all)."""
 
     name: str
     reading: Reading
     keep: str
     templates: int
     estimate: Estimate
-    variant_seeds: int = SEEDS
+    variant_seeds: int | None = None
     varied: float = 1.0
 
 
-def main() -> int:
+def main(names: Sequence[str]) -> int:
     """Draws and captures what is missing, scores, prints, and returns the exit code."""
-    first, last = _job("first"), _job("last")
-    truth = pd.read_csv(SCORED / "truth.csv").set_index(["attribute", "concept"]).drawn
-    captured = {"first": _captured(first), "last": _captured(last)}
-    concepts = captured["first"]["text"].concepts
-    points = [p for way in _ways() for p in _of_way(way, last if way.keep == "last" else first, captured)]
-    points += _of_pictures(last, concepts)
-    prices = {"organism": _own_prices(first, last), "sd15": _other_prices()}
-    curves = [_scored(p, truth[p.attribute][list(concepts)].to_numpy(), prices) for p in points]
-    reached = _all_reached(curves)
-    marks = list(_marks(reached))
-    told = {"seeds": SEEDS, "pictures": PICTURES, "prices": {name: p._asdict() for name, p in prices.items()}}
-    rows = [mark.row() for mark in marks]
-    text = json.dumps(told | {"curves": curves, "reached": reached, "marks": rows}, indent=1) + "\n"
-    (RESULTS / "efficiency.json").write_text(text, encoding="utf-8")
+    told = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
+    marks = [mark for name in names for mark in _measure(BEDS[name], told)]
+    FILE.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    curves = {name: told[name]["curves"] for name in BEDS if name in told}
     save_chart(curves, ASKED, ROOT / "docs" / "efficiency.png")
-    _print(reached, marks)
+    _print(marks)
     return int(not all(mark.ok for mark in marks))
+
+
+def _measure(bed: Bed, told: dict[str, Any]) -> list[Mark]:
+    """Puts the figures of a bed into what is told; returns its marks."""
+    jobs = {keep: _job(bed, keep) for keep in ("first", "last")}
+    captured = {keep: _captured(bed, jobs[keep]) for keep in bed.keeps}
+    concepts = captured["first"]["text"].concepts
+    points = [p for way in _ways(bed) for p in _of_way(way, bed, jobs[way.keep], captured[way.keep])]
+    points += _of_pictures(bed, jobs["last"], concepts)
+    prices = _prices(bed, jobs)
+    truth = bed.truth(jobs["last"], concepts)
+    curves = [_scored(p, truth[p.attribute], prices) for p in points]
+    reached = _all_reached(curves)
+    marks = list(_marks(bed, reached, list(prices)))
+    limits = {"seeds": bed.seeds, "pictures": bed.pictures, "steps": bed.steps}
+    given = {"prices": {name: p._asdict() for name, p in prices.items()}}
+    found = {"curves": curves, "reached": reached, "marks": [mark.row() for mark in marks]}
+    told[bed.name] = limits | given | found
+    _print_reached(bed, reached)
+    return marks
 
 
 # ---------------------------------------------------------------------------------------------------------- scalex
 
 
-def _ways() -> Iterator[Way]:
+def _ways(bed: Bed) -> Iterator[Way]:
+    """The ways that read what is kept on this bed."""
+    return (way for way in _all_ways() if way.keep in bed.keeps)
+
+
+def _all_ways() -> Iterator[Way]:
     for reading, keep, what in (
         ("text", "first", "text reading"),
         ("picture", "first", "picture reading of the one-step x0"),
@@ -161,38 +222,43 @@ def _ways() -> Iterator[Way]:
             yield Way(f"lean, {what}, {direction} direction", reading, keep, 2, _lean(direction))
         if reading == "picture":
             yield Way(f"rate, {what}", reading, keep, 2, _rate)
-            for few in (SEEDS, FEW):
-                name = f"{WHAT_IF}{what}, one template, " + (f"variants at {few} seeds, " if few < SEEDS else "")
+            for few in (None, FEW):
+                name = f"{WHAT_IF}{what}, one template, " + (f"variants at {few} seeds, " if few else "")
                 yield Way(f"{name}shared covariance", reading, keep, 1, _pooled(few), few)
             name = f"{WHAT_IF}{what}, one template, variants of {SOME} concepts"
             yield Way(name, reading, keep, 1, _carried, varied=SOME / 62)
         yield Way(f"lean, {what}, own direction, one template", reading, keep, 1, _lean("own"))
 
 
-def _job(keep: str) -> Job:
-    """The embedded organism's audit, which keeps this step of the picture reading."""
-    asked = {"keep": {"text": "first", "picture": keep}, "attributes": list(ATTRIBUTES)}
-    return prepare(seeds=SEEDS, analyses=["defaults", "rates"], **asked)
+def _job(bed: Bed, keep: str) -> Job:
+    """The bed's audit, which keeps this step of the picture reading."""
+    asked = {"keep": {"text": "first", "picture": keep}, "attributes": list(ATTRIBUTES), "steps": bed.steps}
+    return prepare(bed.model, EMBEDDED_SPEC, seeds=bed.seeds, analyses=["defaults", "rates"], **asked)
 
 
-def _captured(job: Job) -> dict[Reading, Latents]:
-    store = Store.open(SCORED / "store")
+def _captured(bed: Bed, job: Job) -> dict[Reading, Latents]:
+    store = Store.open(bed.store)
     recipes = fill(store, job.model, job.prompts, job.seeds, job.plan, _progress("captured")).recipes
     return {reading: store.read(recipe, job.prompts, job.seeds) for reading, recipe in recipes.items()}
 
 
-def _of_way(way: Way, job: Job, captured: dict[str, dict[Reading, Latents]]) -> Iterator[Point]:
-    latents = _templates(captured[way.keep][way.reading], job.spec.templates[: way.templates])
+def _of_way(way: Way, bed: Bed, job: Job, captured: dict[Reading, Latents]) -> Iterator[Point]:
+    latents = _templates(captured[way.reading], job.spec.templates[: way.templates])
     plan = replace(job.plan, readings=(way.reading,))
     full, stopped = plan.resolve(job.model).forwards
     neutral = len(latents.concepts) * way.templates
     variants = round((len(latents.prompts) - neutral) * way.varied)
     for attribute in ATTRIBUTES:
-        for size in SIZES:
-            samples = neutral * size + variants * min(size, way.variant_seeds)
+        for size in _sizes(4, bed.seeds):
+            samples = neutral * size + variants * min(size, way.variant_seeds or size)
             cost = Cost(samples * full, samples * stopped, 0, neutral + variants + (way.reading == "picture"))
             found = [way.estimate(block, attribute) for block in blocks(latents, size)]
             yield Point(way.name, f"{way.reading}, {way.keep}", attribute, size, samples, cost, found)
+
+
+def _sizes(first: int, last: int) -> list[int]:
+    """Each twice the one before."""
+    return [first << i for i in range((last // first).bit_length())]
 
 
 def _templates(latents: Latents, chosen: Sequence[str]) -> Latents:
@@ -215,7 +281,7 @@ def _lean(direction: defaults.Direction) -> Estimate:
     return estimate
 
 
-def _pooled(variant_seeds: int) -> Estimate:
+def _pooled(variant_seeds: int | None) -> Estimate:
     """The lean along the concept's own difference, whitened by the covariance within the variants of all concepts."""
 
     def estimate(latents: Latents, attribute: str) -> Estimates:
@@ -260,18 +326,18 @@ def _rate(latents: Latents, attribute: str) -> Estimates:
 # --------------------------------------------------------------------------------------------- generate and classify
 
 
-def _of_pictures(job: Job, concepts: Sequence[str]) -> Iterator[Point]:
+def _of_pictures(bed: Bed, job: Job, concepts: Sequence[str]) -> Iterator[Point]:
     steps, texts = job.plan.resolve(job.model).total, len(concepts) * len(job.spec.templates)
     rng = np.random.default_rng(0)
-    others = np.array([rng.permutation(PICTURES) for _ in concepts])
-    shown = _shown(job, concepts)
+    others = np.array([rng.permutation(bed.pictures) for _ in concepts])
+    shown = _shown(job, concepts, range(bed.pictures))
     for attribute in ATTRIBUTES:
-        seen = shown[attribute].to_numpy().reshape(len(concepts), PICTURES)
+        seen = shown[attribute]
         for way, labels in ((SAME, seen), (OTHER, np.take_along_axis(seen, others, axis=1))):
-            for n in DRAWS:
+            for n in _sizes(1, bed.pictures):
                 samples = n * len(concepts)
                 cost = Cost(samples * steps, 0, samples, texts if n > 1 else len(concepts))
-                found = [share_of_second(labels[:, i : i + n]) for i in range(0, PICTURES, n)]
+                found = [share_of_second(labels[:, i : i + n]) for i in range(0, bed.pictures, n)]
                 yield Point(way, "drawn", attribute, n, samples, cost, found)
 
 
@@ -281,20 +347,22 @@ def share_of_second(labels: np.ndarray) -> Estimates:
     return np.where(either > 0, second / np.maximum(either, 1), 0.5)
 
 
-def _shown(job: Job, concepts: Sequence[str]) -> pd.DataFrame:
-    """What pictures show, by the exact readout: a row a concept (outer) and seed, templates in turn. Kept in parts."""
+def _shown(job: Job, concepts: Sequence[str], seeds: range) -> dict[str, np.ndarray]:
+    """What pictures show, by the exact readout: labels (concepts, seeds) by attribute. Templates take turns. Kept in
+    parts."""
     DRAWN.mkdir(parents=True, exist_ok=True)
-    progress = _progress("drawn")
+    tally = Tally(len(concepts) * len(seeds), _progress("drawn"))
+    viewer = Viewer(job.model, job.plan, Readout(load_truth(EMBEDDED), job.model), tally)
     parts = []
-    for start in range(0, PICTURES, PART):
+    for start in seeds[::PART]:
         file = DRAWN / f"shown-{job.plan.recipes(job.model)['picture'].id}-{start}.csv"
         if not file.exists():
-            viewer = Viewer(job.model, job.plan, Readout(load_truth(EMBEDDED), job.model), Tally(PICTURES, progress))
             write_atomic(file, _see(viewer, job.spec.templates, concepts, start).to_csv(index=False))
         parts.append(pd.read_csv(file))
     shown = pd.concat(parts)
-    order = {concept: i for i, concept in enumerate(concepts)}
-    return shown.assign(place=shown.concept.map(order)).sort_values(["place", "seed"])
+    return {
+        a: shown.pivot(index="concept", columns="seed", values=a).loc[list(concepts)].to_numpy() for a in ATTRIBUTES
+    }
 
 
 def _see(viewer: Viewer, templates: Sequence[str], concepts: Sequence[str], start: int) -> pd.DataFrame:
@@ -307,10 +375,33 @@ def _see(viewer: Viewer, templates: Sequence[str], concepts: Sequence[str], star
     )
 
 
+# ------------------------------------------------------------------------------------------------------------- beds
+
+
+def _of_scoring(_: Job, concepts: Sequence[str]) -> dict[str, Estimates]:
+    """The shares that bench/truth.py drew."""
+    drawn = pd.read_csv(SCORED / "truth.csv").set_index(["attribute", "concept"]).drawn
+    return {attribute: drawn[attribute][list(concepts)].to_numpy() for attribute in ATTRIBUTES}
+
+
+def _of_other_seeds(job: Job, concepts: Sequence[str]) -> dict[str, Estimates]:
+    """The shares in pictures of seeds that neither side sees."""
+    return {attribute: share_of_second(labels) for attribute, labels in _shown(job, concepts, UNSEEN).items()}
+
+
+BEDS = {
+    bed.name: bed
+    for bed in (
+        Bed("distilled", None, 4, SCORED / "store", ("first", "last"), 64, 256, _of_scoring),
+        Bed("undistilled", str(EMBEDDED), 25, DRAWN / "store", ("first",), 32, 64, _of_other_seeds, guided=True),
+    )
+}
+
+
 # ----------------------------------------------------------------------------------------------------------- scores
 
 
-def _scored(point: Point, drawn: np.ndarray, prices: dict[str, Prices]) -> dict[str, Any]:
+def _scored(point: Point, drawn: Estimates, prices: dict[str, Prices]) -> dict[str, Any]:
     """A point of a curve: mean over blocks, standard deviation, and what it cost."""
     rho = [float(np.nan_to_num(spearmanr(e, drawn)[0])) if np.ptp(e) else 0.0 for e in point.estimates]
     errors = [float(np.abs(np.clip(e, 0, 1) - drawn).mean()) for e in point.estimates]
@@ -323,7 +414,7 @@ def _scored(point: Point, drawn: np.ndarray, prices: dict[str, Prices]) -> dict[
         "spearman": statistics.mean(rho),
         "spread": statistics.stdev(rho) if len(rho) > 1 else None,
         "error": statistics.mean(errors),
-        "tflop": {model: point.cost.gflop(price.gflop) / 1e3 for model, price in prices.items()},
+        "tflop": {model: point.tflop(price) for model, price in prices.items()},
         "seconds": {model: point.samples * price.seconds[point.kind] for model, price in prices.items()},
     }
 
@@ -352,61 +443,86 @@ def reached_at(points: Sequence[tuple[float, float]], asked: float) -> float | N
     return math.exp(math.log(x) + (asked - low) / (high - low) * math.log(y / x))
 
 
-def _marks(reached: Sequence[dict[str, Any]]) -> Iterator[Mark]:
+def _marks(bed: Bed, reached: Sequence[dict[str, Any]], models: Sequence[str]) -> Iterator[Mark]:
     """The cheapest way of scalex against generate-and-classify. What only one side reaches has no ratio."""
-    for attribute in ATTRIBUTES:
-        for asked in (f"{one:g}" for one in ASKED):
-            for unit, model, rival in RATIOS:
-                own = [r for r in reached if (r["attribute"], r["unit"], r["model"]) == (attribute, unit, model)]
-                base = next(r[asked] for r in own if r["way"] == rival)
-                ours = [r[asked] for r in own if r["way"].startswith(("lean", "rate")) and r[asked]]
-                least = min(ours, default=None)
-                ratio = least / base if least and base else math.nan
-                where = "Stable Diffusion 1.5" if model == "sd15" else "the organism"
-                name = f"efficiency, {attribute}: {unit} to reach Spearman {asked} at {where}'s prices, against {rival}"
-                yield Mark(name, ratio, MOST if (unit, model, rival) == RATIOS[0] else None, at_most=True)
+    for attribute, asked in itertools.product(ATTRIBUTES, (f"{one:g}" for one in ASKED)):
+        for unit, model, rival in itertools.product(("tflop", "seconds"), models, (SAME, OTHER)):
+            own = [r for r in reached if (r["attribute"], r["unit"], r["model"]) == (attribute, unit, model)]
+            base = next(r[asked] for r in own if r["way"] == rival)
+            ours = [r[asked] for r in own if r["way"].startswith(("lean", "rate")) and r[asked]]
+            least = min(ours, default=None)
+            ratio = least / base if least and base else math.nan
+            what = f"efficiency, {bed.name}, {attribute}: {unit} to reach Spearman {asked}"
+            mark = MOST if (unit, model, rival) == MARKED else None
+            yield Mark(f"{what} at {PLACES[model]}, against {rival}", ratio, mark, at_most=True)
 
 
-def _other_prices() -> Prices:
-    """Of Stable Diffusion 1.5. A finished picture is read after three more whole forwards than that of one step."""
+def _prices(bed: Bed, jobs: dict[str, Job]) -> dict[str, Prices]:
+    """By whose they are. Those of the mark come first."""
     told = json.loads((RESULTS / "speed-cpu-sd15.json").read_text(encoding="utf-8"))
     each = {name: row["seconds"] for name, row in told["rows"].items()}
-    finished = each["picture"] + 3 * each["hooked"]
-    kinds = {"text, first": each["text"], "picture, first": each["picture"], "picture, last": finished}
-    return Prices(told["gflop"], kinds | {"drawn": each["lcm"]})
+    prices = {"sd15": _other_prices(told["gflop"], each, bed.steps), "organism": _own_prices(bed, jobs)}
+    if bed.guided:
+        prices["sd15, guided"] = _other_prices(told["gflop"], each, bed.steps, GUIDED // bed.steps)
+    return prices
 
 
-def _own_prices(first: Job, last: Job, samples: int = 64, repeats: int = 3) -> Prices:
+def _other_prices(gflop: dict[str, float], each: dict[str, float], steps: int, times: int = 1) -> Prices:
+    """Of Stable Diffusion 1.5. What was timed in one step or in four takes a whole forward more for each further one.
+
+    Args:
+        gflop: by operation. each: seconds that were measured, of bench/speed.py. steps: of a picture.
+        times: of `Prices`.
+    """
+    finished = each["picture"] + (steps - 1) * each["hooked"]
+    drawn = each["lcm"] + (steps * times - 4) * each["hooked"]
+    return Prices(
+        gflop,
+        {"text, first": each["text"], "picture, first": each["picture"], "picture, last": finished, "drawn": drawn},
+        times,
+    )
+
+
+def _own_prices(bed: Bed, jobs: dict[str, Job], samples: int = 64, repeats: int = 3) -> Prices:
     """Of the organism, here: seconds are medians of interleaved repeats, after one that warms up."""
-    some: list[Sample] = first.samples[:samples]
+    last = jobs["last"]
+    some: list[Sample] = last.samples[:samples]
 
-    def read(job: Job, reading: Reading) -> Callable[[], object]:
+    def read(reading: Reading, keep: str) -> Callable[[], object]:
+        job = jobs[keep]
         return lambda: capture(job.model, some, replace(job.plan, readings=(reading,)), lambda *_: None)
 
-    ways = {
-        "text, first": read(first, "text"),
-        "picture, first": read(first, "picture"),
-        "picture, last": read(last, "picture"),
-        "drawn": lambda: generate(last.model, some, last.plan),
-    }
+    ways = {"text, first": read("text", "first"), "drawn": lambda: generate(last.model, some, last.plan)}
+    ways |= {f"picture, {keep}": read("picture", keep) for keep in bed.keeps}
     took: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats + 1):
         for name, way in ways.items():
             began = time.perf_counter()
             way()
             took[name].append((time.perf_counter() - began) / samples)
-    gflop = {name: n / 1e9 for name, n in first.model.flops().items()}
+    gflop = {name: n / 1e9 for name, n in last.model.flops().items()}
     return Prices(gflop, {name: statistics.median(each[1:]) for name, each in took.items()})
 
 
-def _print(reached: Sequence[dict[str, Any]], marks: Sequence[Mark]) -> None:
-    chosen = [row for row in reached if (row["unit"], row["model"]) == ("tflop", "sd15")]
+def _print_reached(bed: Bed, reached: Sequence[dict[str, Any]]) -> None:
+    chosen = [row for row in reached if (row["unit"], row["model"]) == MARKED[:2]]
     table = pd.DataFrame(chosen).drop(columns=["unit", "model"])
-    print("TFLOP to reach a rank correlation, at Stable Diffusion 1.5's prices")
+    print(f"TFLOP to reach a rank correlation on the {bed.name} bed, at Stable Diffusion 1.5's prices")
     print(table.to_string(index=False, float_format="{:.0f}".format, na_rep="not reached"))
+
+
+def _print(marks: Sequence[Mark]) -> None:
     for mark in marks:
         said = "" if mark.mark is None else "ok" if mark.ok else "MISSED"
         print(f"{said:6} {mark.value:6.2f} {mark.asked:7} {mark.name}")
+
+
+def _asked() -> Sequence[str]:
+    """The beds to measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bed", choices=BEDS, help="only this one; by default all")
+    bed = parser.parse_args().bed
+    return [bed] if bed else list(BEDS)
 
 
 def _progress(what: str) -> Callable[[int, int], None]:
@@ -414,4 +530,4 @@ def _progress(what: str) -> Callable[[int, int], None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(_asked()))

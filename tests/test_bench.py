@@ -42,3 +42,17 @@ def test_pictures_that_show_neither_value_are_left_out_of_a_share(efficiency: Mo
 def test_compute_counts_every_kind_of_operation(efficiency: ModuleType) -> None:
     cost = efficiency.Cost(full=4, stopped=1, decode=2, encode=3)
     assert cost.gflop({"full": 1.0, "stopped": 10.0, "decode": 100.0, "encode": 1000.0}) == 4 + 10 + 200 + 3000
+
+
+def test_more_steps_cost_pictures_more_and_samples_of_an_audit_nothing(efficiency: ModuleType) -> None:
+    gflop = {"full": 1e3, "stopped": 1e4, "decode": 1e5, "encode": 0.0}
+    guided = efficiency.Prices(gflop, {}, times=4)
+    picture = efficiency.Point("", "drawn", "gender", 1, 1, efficiency.Cost(25, 0, 1, 1), [])
+    read = efficiency.Point("", "picture, first", "gender", 1, 1, efficiency.Cost(1, 1, 0, 1), [])
+    assert picture.tflop(guided) == pytest.approx(100 + 100)
+    assert read.tflop(guided) == pytest.approx(1 + 10)
+
+
+def test_no_side_sees_the_seeds_that_the_undistilled_truth_is_drawn_of(efficiency: ModuleType) -> None:
+    bed = efficiency.BEDS["undistilled"]
+    assert max(bed.seeds, bed.pictures) <= efficiency.UNSEEN.start
