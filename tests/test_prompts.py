@@ -489,7 +489,7 @@ OTHER_THAN_DEFAULT = {
     **{"templates": ["{}"], "readings": ["picture"], "analyses": "all", "pooling": "grid:2", "level": 50},
     **{"truncate": True, "confidence": 0.9, "margin": 0.2, "floor": 0.7, "resamples": 500, "permutations": 999},
     "analysis_seed": 7,
-    "first_seed": 9,
+    "first_seed": 10,
     "width": 0.05,
     "budget": 20,
     "probe": "up_blocks.0",
@@ -498,7 +498,7 @@ OTHER_THAN_DEFAULT = {
     "reference": "human",
     "identities": ["man", "woman"],
     "words": {"vocabulary": "objects", "limit": 3},
-    "moments": 4,
+    "moments": 5,
 }
 
 
