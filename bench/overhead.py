@@ -30,6 +30,7 @@ from _results import save
 from scalex.batches import batch_size
 from scalex.capture import Plan, capture
 from scalex.engine import fill
+from scalex.keeping import OnDisk
 from scalex.models import Model
 from scalex.organisms.marks import Mark
 from scalex.prompts import samples
@@ -44,8 +45,9 @@ PARTS = {  # of a fill: what these calls are for
     (Store, "missing"): "ask what is missing",
     (Store, "write"): "write",
     (scalex.store, "sample_rows"): "write: keys and checksums",
-    (SampleTable, "_create"): "write: create the table, once",
+    (OnDisk, "create"): "write: create the table, once",
     (SampleTable, "_merge_rows"): "write: insert by key (Lance)",
+    (OnDisk, "flush"): "write: flush to the disk",
     (SampleTable, "_merge_fragments"): "write: merge small files",
 }
 
