@@ -356,3 +356,16 @@ def test_compiled_blocks_read_the_same_and_stop_at_the_probe(folders: Callable[[
     for reading, found in plain.items():
         for sample, latent in found.items():
             np.testing.assert_allclose(compiled[reading][sample], latent, rtol=1e-4, atol=1e-4)
+
+
+def test_conditions_that_were_kept_on_the_disk_give_the_same(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCALEX_CACHE", str(tmp_path))
+    plan = Plan(steps=2, guidance=2.0, pooling="full")
+    first, told = collect(load(folder), SAMPLES, plan)
+    again, stats = collect(load(folder), SAMPLES, plan)
+    assert (told.texts, stats.texts) == (3, 0)
+    for reading, found in first.items():
+        for sample, latent in found.items():
+            np.testing.assert_array_equal(again[reading][sample], latent)
