@@ -482,7 +482,7 @@ OTHER_THAN_DEFAULT = {
         "lora": "l",
         "steps": 2,
         "guidance": 1,
-        "seeds": 5,
+        "seeds": 20,
         "size": 64,
         "precision": "bf16",
     },
