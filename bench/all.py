@@ -49,12 +49,16 @@ def main() -> int:
 
 
 def _rows() -> Iterator[tuple[str, dict[str, Any]]]:
-    """The day and the mark, of all that has one."""
+    """The day, and each figure that has a mark, its name after the file's (and an organism's)."""
     for file in sorted(RESULTS.glob("*.json")):
         told = json.loads(file.read_text(encoding="utf-8"))
-        groups = [told["marks"]] if "marks" in told else [group for group in told.values() if isinstance(group, list)]
-        for row in (row for group in groups for row in group if isinstance(row, dict) and "ok" in row):
-            yield str(told.get("date", ""))[:10], row
+        groups = (
+            {"": told["marks"]} if "marks" in told else {f", {k}": v for k, v in told.items() if isinstance(v, list)}
+        )
+        for title, rows in groups.items():
+            for row in rows:
+                if isinstance(row, dict) and row.get("mark"):
+                    yield str(told.get("date", ""))[:10], {**row, "name": f"{file.stem}{title}: {row['name']}"}
 
 
 if __name__ == "__main__":
