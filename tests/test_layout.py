@@ -18,6 +18,7 @@ ROOT = Path(scalex.__file__).parent
 STAGES = [
     "errors",
     "caches",
+    "disk",
     "scratch",
     "records",
     "wording",
@@ -34,7 +35,6 @@ STAGES = [
     "texts",
     "capture",
     "tuning",
-    "disk",
     "places",
     "keeping",
     "rows",

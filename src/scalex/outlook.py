@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -85,4 +86,5 @@ def _trial(job: Job) -> tuple[float, int]:
     seconds = min(capture(job.model, some, job.plan, lambda *_: None).seconds for _ in range(2)) / len(some)
     if job.model.device.type == "cuda":
         return seconds, torch.cuda.max_memory_allocated(job.model.device)
-    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from scalex.batches import batch_size
 from scalex.caches import cache_folder
 from scalex.capture import capture
+from scalex.disk import write_atomic
 from scalex.models import Model
 from scalex.plan import Plan
 
@@ -29,8 +29,8 @@ _TRIES = 3
 def tuned(model: Model, plan: Plan, samples: int) -> Plan:
     """The plan with a batch size that was found on this device, now or before; as it is where it names one itself,
     where little is to be done, or where the cache is off (see `scalex.caches`)."""
-    file = _file(model, plan)
-    if plan.batch is not None or file is None:
+    file = _file(model, plan) if plan.batch is None else None
+    if file is None:
         return plan
     known = _remembered(file)
     if known is None and samples >= _WORTH * batch_size(model, plan):
@@ -53,7 +53,7 @@ def search(model: Model, plan: Plan) -> int:
 
 
 def _rate(model: Model, plan: Plan, size: int) -> float:
-    """Samples a second in batches of this size, at best; 0 where the memory does not suffice for one."""
+    """Samples a second in batches of this size, at best; 0 where such a batch does not fit into memory."""
     samples, seconds = [("", seed) for seed in range(size)], []
     for _ in range(_TRIES):
         stats = capture(model, samples, replace(plan, batch=size), lambda *_: None)
@@ -94,8 +94,6 @@ def _remembered(file: Path) -> int | None:
 
 
 def _remember(file: Path, found: dict[str, Any]) -> None:
-    draft = file.with_suffix(f".{os.getpid()}.tmp")
     with suppress(OSError):  # then it is searched for again
         file.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        draft.replace(file)
+        write_atomic(file, json.dumps(found, indent=1) + "\n")

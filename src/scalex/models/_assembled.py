@@ -250,6 +250,10 @@ class Assembled(Model):
 
     def weights(self) -> dict[str, int]:
         """Of a stopped forward, without the blocks that it does not come to."""
+        return dict(self._needed)
+
+    @cached_property
+    def _needed(self) -> dict[str, int]:
         twin, forward = self._on_paper()
         with torch.device("meta"):
             decoder = self._vae_kind().from_config(self._vae_config)
