@@ -45,6 +45,7 @@ __all__ = [
 Sample: TypeAlias = tuple[str, int]
 Sink: TypeAlias = Callable[[Reading, list[Sample], Float32[np.ndarray, "n steps width"]], None]
 Progress: TypeAlias = Callable[[int, int], None]
+_Values: TypeAlias = dict[Reading, Any]  # arrays (n, steps, width), on the device or here
 T = TypeVar("T")
 
 
@@ -160,9 +161,6 @@ def capture(
             writer.put(batch, latents)
     seconds = time.perf_counter() - began
     return CaptureStats(writer.done, session.texts.encoded, probe.full, probe.stopped, seconds, session.batches.size)
-
-
-_Values: TypeAlias = dict[Reading, Any]  # arrays (n, steps, width), on the device or here
 
 
 class _Writer:

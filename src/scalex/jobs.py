@@ -67,34 +67,44 @@ def prepare(
     names = analyses_of(chosen)
     analyses.check(names, chosen.readings, chosen.moments or 1)  # before anything is captured
     prompts = build_prompts(chosen, analyses.roles(names), analyses.variants(names))
-    embedded = chosen.model is None
-    loaded = load_model(
-        EMBEDDED if embedded else str(chosen.model),
-        unet=chosen.unet or (EMBEDDED_UNET if embedded else None),
-        lora=chosen.lora,
-        scheduler=chosen.scheduler,
-        device=device,
-        dtype=chosen.precision,
-        size=chosen.size,
-        probe=chosen.probe,
-        compile=compile,
-        offload=offload,
-    )
-    plan = Plan(
-        readings=chosen.readings,
-        steps=chosen.steps or loaded.default_steps,
-        guidance=chosen.guidance,
-        keep=chosen.keep,
-        level=chosen.level,
-        pooling=chosen.pooling,
-        truncate=chosen.truncate,
-        batch=batch,
-        moments=chosen.moments or 0,
-    )
+    loaded = _load(chosen, device, compile, offload)
+    plan = _plan(chosen, loaded, batch)
     # What does not fit the model is said before anything is captured.
     plan.recipes(loaded)
     loaded.check_texts([p.text for p in prompts], chosen.truncate)
     return Job(chosen, loaded, prompts, tuple(chosen.seed_range), plan)
+
+
+def _load(spec: AuditSpec, device: str | None, compile: bool, offload: bool | None) -> Model:
+    """The model that a spec names, or else the embedded organism."""
+    embedded = spec.model is None
+    return load_model(
+        EMBEDDED if embedded else str(spec.model),
+        unet=spec.unet or (EMBEDDED_UNET if embedded else None),
+        lora=spec.lora,
+        scheduler=spec.scheduler,
+        device=device,
+        dtype=spec.precision,
+        size=spec.size,
+        probe=spec.probe,
+        compile=compile,
+        offload=offload,
+    )
+
+
+def _plan(spec: AuditSpec, model: Model, batch: int | None) -> Plan:
+    """What a spec says to capture, and how."""
+    return Plan(
+        readings=spec.readings,
+        steps=spec.steps or model.default_steps,
+        guidance=spec.guidance,
+        keep=spec.keep,
+        level=spec.level,
+        pooling=spec.pooling,
+        truncate=spec.truncate,
+        batch=batch,
+        moments=spec.moments or 0,
+    )
 
 
 def analyses_of(spec: AuditSpec) -> Sequence[str]:
