@@ -14,21 +14,19 @@ import os
 import queue
 import re
 import secrets
-import signal
 import socket
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from tempfile import TemporaryDirectory
-from types import FrameType
 from typing import Any
 from urllib.parse import urlsplit
 
 import torch
 
 from scalex.capture import Plan
-from scalex.engine._crew import Crew, Hand, Shift
+from scalex.engine._crew import Crew, Hand
 from scalex.engine._work import Unit
 from scalex.engine._worker import Post, serve, share_cores
 from scalex.errors import ScalexError
@@ -118,7 +116,6 @@ class Rays(Crew[_Hand]):
         self._connection = ExitStack()
         self._own = self._connection.enter_context(connected(address))
         self._warned = False
-        self._pressed = threading.Event()
 
     def __exit__(self, *how: object) -> None:
         super().__exit__(*how)
@@ -143,13 +140,7 @@ class Rays(Crew[_Hand]):
     def _begin(self, post: Post) -> _Hand:
         return _Hand(post)
 
-    def _work(self, shift: Shift) -> None:
-        with _interrupts() as self._pressed:
-            super()._work(shift)
-
     def _speaking(self, crew: Sequence[_Hand]) -> Iterable[_Hand]:
-        if self._pressed.is_set():
-            raise KeyboardInterrupt
         ray, calls = _ray(), [hand.call for hand in crew if hand.call is not None]
         ray.wait(calls, timeout=_QUIET)
         heard, _ = ray.wait(calls, num_returns=len(calls), timeout=0)
@@ -158,25 +149,6 @@ class Rays(Crew[_Hand]):
             warnings.warn(f"no worker has begun for {_QUIET} s: the Ray cluster has no room for one yet", stacklevel=2)
         speaking = set(heard)
         return [hand for hand in crew if hand.call in speaking]
-
-
-@contextmanager
-def _interrupts() -> Iterator[threading.Event]:
-    """Is set once Ctrl-C is pressed. Where that falls into Ray's own code, it may swallow the KeyboardInterrupt."""
-    pressed, before = threading.Event(), signal.getsignal(signal.SIGINT)
-
-    def press(number: int, frame: FrameType | None) -> None:
-        pressed.set()
-        raise KeyboardInterrupt
-
-    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
-        yield pressed
-        return
-    signal.signal(signal.SIGINT, press)
-    try:
-        yield pressed
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
