@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -43,6 +44,8 @@ def damaged(sound: Path, folder: Path, word: str = "pilot") -> Path:
 
 def main(name: str, model: str, store: str) -> None:
     """Fills a store with one worker of an engine, and says how far it is."""
+    # Tests that were begun in the background of a shell have Ctrl-C ignored, and so has what they begin.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def say(done: int, total: int) -> None:
         print(done, flush=True)
