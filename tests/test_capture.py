@@ -335,8 +335,11 @@ def test_a_probe_that_does_not_fire_once_is_an_error(ddim: Model) -> None:
             probe.read(lambda: noisy)
         with pytest.raises(RuntimeError, match=r"fired 2 times, not once"):
             probe.read(lambda: ddim.predict(ddim.predict(noisy, 1, empty), 1, empty))
-    with Probe(ddim, lambda value: value[:, :3]) as probe, pytest.raises(RuntimeError, match=r"shape \(1, 3, 4, 4\)"):
-        probe.stop(lambda: ddim.predict(noisy, 1, empty))
+    with (
+        Probe(ddim, lambda value, step: value[:, :3]) as probe,
+        pytest.raises(RuntimeError, match=r"shape \(1, 3, 4, 4\)"),
+    ):
+        probe.stop(lambda: ddim.predict(noisy, 1, empty), at=0)
 
 
 def test_a_probe_edits_what_the_forward_goes_on_with(ddim: Model) -> None:
@@ -344,12 +347,14 @@ def test_a_probe_edits_what_the_forward_goes_on_with(ddim: Model) -> None:
     handle = ddim.probe_module().register_forward_hook(lambda module, inputs, output: output * 0.5)
     expected = ddim.predict(noisy, 1, empty)
     handle.remove()
-    with Probe(ddim, lambda value: value * 0.5) as probe:
-        output, value = probe.read(lambda: ddim.predict(noisy, 1, empty))
+    with Probe(ddim, lambda value, step: value * (0.5 + step)) as probe:
+        output, value = probe.read(lambda: ddim.predict(noisy, 1, empty), at=0)
+        unedited, _ = probe.read(lambda: ddim.predict(noisy, 1, empty))
     with Probe(ddim) as probe:
         plain = probe.stop(lambda: ddim.predict(noisy, 1, empty))
     assert torch.equal(output, expected)
     assert torch.equal(value, plain * 0.5)
+    assert torch.equal(unedited, ddim.predict(noisy, 1, empty))
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,11 @@ import pytest
 import torch
 
 from scalex.capture import CaptureStats, Plan, Probe, capture, generate, start_noise
+from scalex.direction_files import Direction, Provenance
 from scalex.errors import ScalexError
-from scalex.models import Model, families, load_model, mixture
+from scalex.models import Model, around, families, load_model, mixture
 from scalex.records import Reading
+from scalex.steering import Push, steer
 from tiny import tiny_pipeline
 from tiny_families import FAMILIES, save_family
 
@@ -178,9 +180,9 @@ def test_steering_off_changes_nothing_and_on_it_does(folder: Path) -> None:
     model = load(folder)
     condition, noisy = model.encode([TEXT]), start_noise(0, (1, *model.latent_shape))
     push, found = start_noise(1, model.probe_shape), {}
-    for name, edit in (("off", None), ("nothing", lambda value: value), ("on", lambda value: value + push)):
+    for name, edit in (("off", None), ("nothing", lambda value, _: value), ("on", lambda value, _: value + push)):
         with Probe(model, edit) as probe, torch.no_grad():
-            found[name], _ = probe.read(lambda: model.predict(noisy, 500, condition, 1.0))
+            found[name], _ = probe.read(lambda: model.predict(noisy, 500, condition, 1.0), at=0)
     torch.testing.assert_close(found["nothing"], found["off"], rtol=0, atol=0)
     assert (found["on"] - found["off"]).abs().max() > 1e-3
 
@@ -369,3 +371,22 @@ def test_conditions_that_were_kept_on_the_disk_give_the_same(
     for reading, found in first.items():
         for sample, latent in found.items():
             np.testing.assert_array_equal(again[reading][sample], latent)
+
+
+def test_a_live_pipeline_is_steered_as_a_generation_is(family: str, folder: Path) -> None:
+    """Alpha 0 is the plain pipeline to the last bit, another alpha is `generate`'s, and then all is as before."""
+    model, pipe = load(folder), pipeline(folder)
+    push = start_noise(1, model.probe_shape[:1]).numpy().astype(np.float64)
+    direction = Direction(push, Provenance("push", "value", "text", 0, (), model.fingerprint, model.probe, "mean"))
+    plain = called(pipe, family, TEXT, 1, 3.0, "np")
+    with steer(pipe, direction, 0.0):
+        off = called(pipe, family, TEXT, 1, 3.0, "np")
+    with steer(pipe, direction, 5.0):
+        on = called(pipe, family, TEXT, 1, 3.0, "np")
+    after = called(pipe, family, TEXT, 1, 3.0, "np")
+    own = generate(model, [(TEXT, 1)], Plan(steps=3, guidance=3.0), Push(direction, 5.0))
+    assert np.array_equal(plain, off)
+    assert np.array_equal(plain, after)
+    assert np.abs(own[0] - np.round(on[0] * 255)).max() <= 1
+    assert np.abs(on - plain).max() > 0.01
+    assert not any(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in around(pipe).denoiser().modules())

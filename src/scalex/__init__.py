@@ -18,13 +18,16 @@ if TYPE_CHECKING:
     from scalex.jobs import prepare
     from scalex.models import load_model
     from scalex.prompts import AuditSpec, load_spec
+    from scalex.steering import Erase, Push, steer, together
     from scalex.store import Store
 
 __all__ = [
     "Audit",
     "AuditSpec",
     "Comparison",
+    "Erase",
     "Gate",
+    "Push",
     "ScalexError",
     "Store",
     "analyze",
@@ -36,6 +39,8 @@ __all__ = [
     "open_run",
     "prepare",
     "render_report",
+    "steer",
+    "together",
 ]
 
 _HOMES = {
@@ -43,6 +48,7 @@ _HOMES = {
     **dict.fromkeys(("AuditSpec", "load_spec"), "scalex.prompts"),
     **dict.fromkeys(("Comparison", "compare"), "scalex.comparing"),
     **dict.fromkeys(("Gate", "check"), "scalex.gating"),
+    **dict.fromkeys(("Erase", "Push", "steer", "together"), "scalex.steering"),
     "ScalexError": "scalex.errors",
     "Store": "scalex.store",
     "load_model": "scalex.models",

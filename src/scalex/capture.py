@@ -25,16 +25,18 @@ from scalex.models import Model
 from scalex.plan import Keep, Plan, Pool, Steps
 from scalex.records import Reading
 from scalex.texts import Texts
-from scalex.trajectory import Probe, Reader, Walk, look, start_noise
+from scalex.trajectory import Edit, Probe, Reader, Walk, look, start_noise
 
 __all__ = [
     "CaptureStats",
+    "Edit",
     "Keep",
     "Plan",
     "Probe",
     "Progress",
     "Sample",
     "Sink",
+    "Steer",
     "capture",
     "capture_pictures",
     "generate",
@@ -45,6 +47,8 @@ __all__ = [
 Sample: TypeAlias = tuple[str, int]
 Sink: TypeAlias = Callable[[Reading, list[Sample], Float32[np.ndarray, "n steps width"]], None]
 Progress: TypeAlias = Callable[[int, int], None]
+Steer: TypeAlias = Callable[[Sequence[Sample]], Edit]
+"""The edit at the probe for a batch of samples. With guidance it sees twice as many: without the prompts, then with."""
 _Values: TypeAlias = dict[Reading, Any]  # arrays (n, steps, width), on the device or here
 T = TypeVar("T")
 
@@ -105,8 +109,10 @@ def _check_finite(values: Float32[np.ndarray, "n ..."], batch: Sequence[Sample],
 class _Session:
     """A model made ready for a plan: probe, texts and batches, shared by capturing and generating."""
 
-    def __init__(self, model: Model, probe: Reader, plan: Plan, steps: Steps, samples: Sequence[Sample]) -> None:
-        self._model, self._probe, self._steps, self._samples = model, probe, steps, samples
+    def __init__(
+        self, model: Model, probe: Reader, plan: Plan, steps: Steps, samples: Sequence[Sample], steer: Steer | None
+    ) -> None:
+        self._model, self._probe, self._steps, self._samples, self._steer = model, probe, steps, samples, steer
         model.make_ready(whole=steps.full > 0)
         self.batches = Batches(model, plan)
         needs_empty = bool(steps.picture) or steps.doubled
@@ -119,6 +125,8 @@ class _Session:
             yield batch, result
 
     def _walk(self, batch: list[Sample]) -> Walk:
+        if self._steer is not None and isinstance(self._probe, Probe):
+            self._probe.edit = self._steer(batch)
         condition = self.texts.of([text for text, _ in batch])
         return Walk(self._model, self._probe, self._steps, [seed for _, seed in batch], condition, self.texts.empty)
 
@@ -131,6 +139,7 @@ def capture(
     progress: Progress | None = None,
     *,
     reader: Reader | None = None,
+    steer: Steer | None = None,
 ) -> CaptureStats:
     """Captures the latents of samples, batch by batch, in their order.
 
@@ -140,6 +149,8 @@ def capture(
             that wait; one call after the other, in a thread beside the denoiser's.
         progress: called per batch with the number of samples done and in all.
         reader: what reads a forward; by default a `Probe`, at the model's own.
+        steer: edits at the probe while the trajectories are made. The text reading is what the edit gives; a picture is
+            read without it.
 
     Raises:
         ScalexError: a latent is not finite (named by prompt and seed), a text is too long, the memory does not suffice
@@ -156,7 +167,7 @@ def capture(
 
     writer = _Writer(fetch, sink, len(samples), progress)
     with reader or Probe(model) as probe, _exact_inference(model), writer:
-        session = _Session(model, probe, plan, steps, samples)
+        session = _Session(model, probe, plan, steps, samples, steer)
         for batch, latents in session.run(lambda walk: _read(walk, steps, pool)):
             writer.put(batch, latents)
     seconds = time.perf_counter() - began
@@ -223,8 +234,13 @@ class _Writer:
                 self._sink(reading, samples, np.concatenate([values[reading] for _, values in ready]))
 
 
-def generate(model: Model, samples: Sequence[Sample], plan: Plan) -> UInt8[np.ndarray, "n height width 3"]:
+def generate(
+    model: Model, samples: Sequence[Sample], plan: Plan, steer: Steer | None = None
+) -> UInt8[np.ndarray, "n height width 3"]:
     """The pictures of the same trajectories that `capture` reads, in the samples' order: all steps, then the decoder.
+
+    Args:
+        steer: as for `capture`.
 
     Raises:
         ScalexError: as `capture`.
@@ -232,7 +248,7 @@ def generate(model: Model, samples: Sequence[Sample], plan: Plan) -> UInt8[np.nd
     steps = replace(plan.resolve(model), text=(), picture=())
     pictures = [np.empty((0, 0, 0, 3), np.uint8)] if not samples else []
     with Probe(model) as probe, _exact_inference(model):
-        session = _Session(model, probe, plan, steps, samples)
+        session = _Session(model, probe, plan, steps, samples, steer)
         for batch, (latents, decoded) in session.run(lambda walk: _finish(walk, steps, model)):
             _check_finite(latents, batch, "picture", model)
             pictures.append(decoded)

@@ -32,6 +32,7 @@ __all__ = [
     "load_direction",
     "save_direction",
     "stamped",
+    "variant_direction",
 ]
 
 _FORMAT, _VERSION = "scalex direction", "1"
@@ -42,8 +43,8 @@ class Provenance:
     """Where a direction comes from. Fields of a model are empty until it is `stamped` with a recipe.
 
     Attributes:
-        name: what people call it: "gender: man to woman". origin: what it was made of: "attribute", "value", "concept",
-            "images", ...
+        name: what people call it: "gender: man to woman". origin: what it was made of: "attribute", "value", "own" (an
+            attribute of one concept), "concept", "images", ...
         reading: in which it was found. step: the denoising step, counted from 0.
         seeds: that it was estimated from; empty where it was not estimated from seeds.
         model: fingerprint. probe, pooling, moments: as in `Recipe`. recipe: id of the recipe of its latents.
@@ -138,6 +139,18 @@ def attribute_directions(
     for i, value in enumerate(values):
         others = np.delete(means, i, axis=0).mean(0)
         yield _estimated(latents, f"{attribute}: {value}", "value", means[i] - others, step)
+
+
+def variant_direction(
+    latents: Latents, concept: str, attribute: str, values: tuple[str, str], step: int = -1, *, role: Role = "concept"
+) -> Direction:
+    """What an attribute is for one concept: its second variant minus its first, mean over templates.
+
+    Raises:
+        ScalexError: a variant was not captured.
+    """
+    first, second = (latents.of(concept, attribute, value, step, role).mean(0, dtype=np.float64) for value in values)
+    return _estimated(latents, f"{attribute} of {concept}: {values[0]} to {values[1]}", "own", second - first, step)
 
 
 def concept_direction(

@@ -14,7 +14,7 @@ from jaxtyping import Float, Float32
 from scalex.models import Condition, Model, clean_latent, mixture
 from scalex.plan import Steps
 
-__all__ = ["Everywhere", "Probe", "Reader", "Walk", "look", "start_noise"]
+__all__ = ["Edit", "Everywhere", "Probe", "Reader", "Walk", "look", "start_noise"]
 
 _READING_NOISE = 1  # the stream of the noise that the picture reading adds; stream 0 is the trajectory's own
 
@@ -47,21 +47,26 @@ class _Stopped(Exception):
     """Ends a forward at the probe."""
 
 
+Edit: TypeAlias = Callable[[Float[torch.Tensor, "n c h w"], int], Float[torch.Tensor, "n c h w"]]
+"""Takes the probe's value and the denoising step, from 0; gives the value that the forward goes on with."""
+
+
 class Probe:
     """The one hook at a model's probe: reads its value once a forward, edits it, and stops the forward there.
 
-    It is on between `with` and its end, whatever happens there. `edit`, where given, takes the probe's value and gives
-    the one that the forward goes on with (and that is read). `full` and `stopped` count samples.
+    It is on between `with` and its end, whatever happens there. `edit`, where given, is asked in every forward that is
+    said to be at a step, and what it gives is what is read. `full` and `stopped` count samples.
 
     Raises:
         RuntimeError: in a forward the probe did not fire exactly once, or not with what the model says it gives.
     """
 
-    def __init__(self, model: Model, edit: Callable[[torch.Tensor], torch.Tensor] | None = None) -> None:
+    def __init__(self, model: Model, edit: Edit | None = None) -> None:
         self._model, self._module, self._shape = model, model.probe_module(), model.probe_shape
         self._name = f"{model.probe} ({type(self._module).__name__})"
-        self._edit = edit
+        self.edit = edit
         self._stop = False
+        self._at: int | None = None
         self._seen: list[Any] = []
         self.full = self.stopped = 0
 
@@ -74,25 +79,35 @@ class Probe:
 
     def _hook(self, module: torch.nn.Module, inputs: Any, output: Any) -> Any:
         value = self._model.read_probe(output)
-        if self._edit is not None:
-            value = self._edit(value)
+        if self.edit is not None and self._at is not None:
+            value = self.edit(value, self._at)
             output = self._model.write_probe(output, value)
         self._seen.append(value)
         if self._stop:
             raise _Stopped
         return output
 
-    def read(self, forward: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, Float[torch.Tensor, "n c h w"]]:
-        """Runs a whole forward; returns what it gives, and the probe's value."""
-        self._seen, self._stop = [], False
+    def begin(self, at: int | None) -> None:
+        """Says to what denoising step the forwards that follow belong, where somebody else runs them."""
+        self._seen, self._stop, self._at = [], False, at
+
+    def read(
+        self, forward: Callable[[], torch.Tensor], at: int | None = None
+    ) -> tuple[torch.Tensor, Float[torch.Tensor, "n c h w"]]:
+        """Runs a whole forward; returns what it gives, and the probe's value.
+
+        Args:
+            at: the denoising step that it belongs to. None for one that belongs to none, and is never edited.
+        """
+        self.begin(at)
         output = forward()
         value = self._value()
         self.full += len(value)
         return output, value
 
-    def stop(self, forward: Callable[[], torch.Tensor]) -> Float[torch.Tensor, "n c h w"]:
-        """Runs a forward as far as the probe and returns the probe's value."""
-        self._seen, self._stop = [], True
+    def stop(self, forward: Callable[[], torch.Tensor], at: int | None = None) -> Float[torch.Tensor, "n c h w"]:
+        """Runs a forward as far as the probe and returns the probe's value. `at` as for `read`."""
+        self._seen, self._stop, self._at = [], True, at
         try:
             forward()
         except _Stopped:
@@ -141,7 +156,9 @@ class Everywhere:
 
         return keep
 
-    def read(self, forward: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, Float[torch.Tensor, "n c 1 1"]]:
+    def read(
+        self, forward: Callable[[], torch.Tensor], at: int | None = None
+    ) -> tuple[torch.Tensor, Float[torch.Tensor, "n c 1 1"]]:
         """Runs a whole forward; returns what it gives, and all values."""
         self._seen = {}
         output = forward()
@@ -150,7 +167,7 @@ class Everywhere:
         self.full += len(output)
         return output, torch.cat(found, dim=1)[..., None, None]
 
-    def stop(self, forward: Callable[[], torch.Tensor]) -> Float[torch.Tensor, "n c 1 1"]:
+    def stop(self, forward: Callable[[], torch.Tensor], at: int | None = None) -> Float[torch.Tensor, "n c 1 1"]:
         """All values of a forward, which does not stop."""
         return self.read(forward)[1]
 
@@ -192,7 +209,7 @@ class Walk:
 
     def stop(self) -> torch.Tensor:
         """The text reading of the present step; the step itself is not made."""
-        return self._probe.stop(self._forward(*self._input(), self._condition))
+        return self._probe.stop(self._forward(*self._input(), self._condition), self._index)
 
     def advance(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Makes one step. Returns the probe's value with the prompt, and the predicted clean latent."""
@@ -200,11 +217,11 @@ class Walk:
         if self._steps.doubled:
             assert self._empty is not None  # a doubled plan comes with one
             both = Condition.join([self._empty.expand(len(noisy)), self._condition])
-            output, value = self._probe.read(self._forward(torch.cat([noisy, noisy]), at, both))
+            output, value = self._probe.read(self._forward(torch.cat([noisy, noisy]), at, both), self._index)
             without, prompted = output.float().chunk(2)
             prediction, value = without + self._steps.guidance * (prompted - without), value[len(noisy) :]
         else:
-            output, value = self._probe.read(self._forward(noisy, at, self._condition))
+            output, value = self._probe.read(self._forward(noisy, at, self._condition), self._index)
             prediction = output.float()
         made = self._scheduler.step(prediction, at, self.latents, **self._noise)
         self.latents = made.prev_sample

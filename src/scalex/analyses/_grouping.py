@@ -36,6 +36,7 @@ _STARTS, _MORE_STARTS, _FEW = 3, 100, 1000  # of k-means while looking for a num
 _MOST = 200  # groups that k-means looks for
 _EXCEEDED = 5  # draws beyond the observed value after which a test has seen enough
 _Z = float(norm.isf(0.025))
+_WORKING = 64  # MiB of distances held at once
 _TELLING = 4  # distinguishing words named of a group
 _WORD = re.compile(r"\w+(?:['’-]\w+)*")
 
@@ -125,12 +126,14 @@ def _by_size(labels: Int[np.ndarray, "points"]) -> Int[np.ndarray, "points"]:
 
 def quality(points: Float[np.ndarray, "points axes"], labels: Int[np.ndarray, "points"]) -> float:
     """The mean silhouette over all points, one that belongs to no group counting 0; 0 for fewer than two groups."""
+    from sklearn import config_context
     from sklearn.metrics import silhouette_samples
 
     held, points = labels > NONE, unit(points)
     if not 2 <= len(np.unique(labels[held])) < held.sum():
         return 0.0
-    return float(silhouette_samples(points[held], labels[held]).sum() / len(labels))
+    with config_context(working_memory=_WORKING):
+        return float(silhouette_samples(points[held], labels[held]).sum() / len(labels))
 
 
 class Structure(NamedTuple):

@@ -39,7 +39,7 @@ __all__ = [
 MOST = 4000  # names that are clustered; of more this many are drawn
 _AXES = 50  # beyond about so many dimensions densities, and with them HDBSCAN, tell little
 _WIDE = 2000  # numbers in a latent beyond which it is projected at random to so many
-_ROWS = 10_000  # samples that the covariance within names is learned from
+_ROWS, _NUMBERS = 10_000, 1 << 22  # samples that the covariance within names is learned from; numbers of theirs
 _FLIPS = 20  # sign flips of seeds: the greatest of them is the noise floor, about the 95 % quantile
 _FEW = 50  # names up to which a map shows the first two components: neighbourhoods of so few mean little
 _APIECE, _HELD = 8192, 256  # names that are placed at once; whose latents are held, where these lie in a file
@@ -72,7 +72,9 @@ def space(latents: Latents, names: tuple[Name, ...], rules: Rules) -> Space:
     drawn = rng.choice(len(names), MOST, replace=False) if len(names) > MOST else np.arange(len(names))
     sample = np.sort(drawn)
     some = [names[i] for i in sample]
-    means = np.stack([one.mean(0) for one in _each(latents, some)])
+    means = np.empty((len(some), len(latents.seeds), latents.values.shape[-1]), np.float32)
+    for own, one in zip(means, _each(latents, some)):
+        own[:] = one.mean(0)
     onto, centre = reproduced(means, rng), means.mean(0, dtype=np.float64)
     del means  # it may be large, and is not needed any more
     ways = 1 if latents.n_templates < stats.MIN_TEMPLATES else latents.n_templates
@@ -144,7 +146,8 @@ def reproduced(
     centred = by_seed - by_seed.mean(0, dtype=np.float64).astype(by_seed.dtype)
     narrow = _narrowing(centred.shape[2], rng)
     centred = centred @ narrow if narrow is not None else centred
-    normal, means = _normalising(_within(centred)), centred.mean(1, dtype=np.float64)
+    means = centred.mean(1, dtype=np.float64)
+    normal = _normalising(_within(centred, means))
     axes, sizes = principal(means @ normal)
     rounding = 1e-6 * float(np.abs(by_seed).max() * np.abs(normal).max())
     kept = min([_above(means, centred, signs) for signs in _signs(centred.shape[1], rng)] + [(sizes > rounding).sum()])
@@ -180,24 +183,36 @@ def _above(
     """How many axes of the means are larger than the largest of one flip, in units of all that is neither."""
     n_flipped, n_seeds = np.abs(signs).sum(), len(signs)
     flipped = np.einsum("nsw,s->nw", centred, (signs / n_flipped).astype(centred.dtype))
-    rest = _within(centred) - flipped[:, None] * signs[:, None].astype(centred.dtype)
-    normal = _normalising(rest)
+    names, seeds = _some(centred)
+    normal = _normalising(_within(centred, means) - flipped[names] * signs[seeds, None])
     floor = _greatest(flipped @ normal) * np.sqrt(n_flipped / n_seeds)  # a mean over one seed more has less noise
     return int((principal(means @ normal)[1] > floor).sum())
 
 
-def _within(centred: Float[np.ndarray, "names seeds width"]) -> Float[np.ndarray, "names seeds width"]:
-    return np.asarray(centred - centred.mean(1, keepdims=True))
+def _some(centred: Float[np.ndarray, "names seeds width"]) -> tuple[Int[np.ndarray, "rows"], Int[np.ndarray, "rows"]]:
+    """Names and seeds of the samples that covariances are learned from: evenly spread, 10,000 at most.
+
+    Wide latents take fewer, but at least two for each number of one.
+    """
+    names, seeds, width = centred.shape
+    most = min(_ROWS, max(2 * width, _NUMBERS // width))
+    return np.divmod(np.arange(0, names * seeds, -(-names * seeds // most)), seeds)
 
 
-def _normalising(within: Float[np.ndarray, "names seeds width"]) -> Float[np.ndarray, "width width"]:
+def _within(
+    centred: Float[np.ndarray, "names seeds width"], means: Float[np.ndarray, "names width"]
+) -> Float[np.ndarray, "rows width"]:
+    """What is left of some samples when the mean of their name is taken off."""
+    names, seeds = _some(centred)
+    return np.asarray(centred[names, seeds] - means[names], dtype=np.float64)
+
+
+def _normalising(rows: Float[np.ndarray, "rows width"]) -> Float[np.ndarray, "width width"]:
     """What makes the spread within names round: an inverse root of their covariance, shrunk by Ledoit and Wolf (2004,
     Journal of Multivariate Analysis 88: 365-411)."""
     from scipy.linalg import cholesky, solve_triangular
     from sklearn.covariance import LedoitWolf
 
-    rows = within.reshape(-1, within.shape[2])
-    rows = rows[:: -(-len(rows) // _ROWS)].astype(np.float64)
     width = rows.shape[1]
     if not rows.any():
         return np.eye(width)

@@ -4,24 +4,38 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from scalex.errors import ScalexError
 from scalex.models._files import quiet, read_json, resolve
 from scalex.models._schedules import clean_latent, mixture, timesteps
-from scalex.models.base import PRECISIONS, Condition, Family, Model, Options, Source, choose_device, choose_dtype
+from scalex.models.base import (
+    PRECISIONS,
+    Condition,
+    Family,
+    Lively,
+    Model,
+    Options,
+    Source,
+    choose_device,
+    choose_dtype,
+)
 
 __all__ = [
     "PRECISIONS",
     "Condition",
     "Family",
+    "Lively",
     "Model",
     "Options",
     "Source",
+    "around",
     "clean_latent",
     "families",
     "load_model",
@@ -87,6 +101,32 @@ def load_model(
             return model
     known = ", ".join(p for family in families().values() for p in family.PIPELINES)
     raise ScalexError(f"{folder} holds a {kind}, which no family of scalex reads", f"It reads {known}")
+
+
+_VARIANTS = re.compile("Img2Img|ControlNet")
+"""What the names of pipelines say of other inputs; denoiser and probe are those of the plain pipeline."""
+
+
+def around(pipe: Any, *, probe: str | None = None, fingerprint: bool = True) -> Model:
+    """The model that a loaded pipeline of diffusers holds. Nothing of the pipeline is changed.
+
+    Args:
+        probe: the module to read; by default the middle block. fingerprint: whether the files that the pipeline was
+            loaded from are read, to know the model again. (It is empty where they are not known.)
+
+    Raises:
+        ScalexError: it is no pipeline, one of no family, lacks a part, or is compiled where it is probed.
+    """
+    kind = type(pipe).__name__
+    if not hasattr(pipe, "components"):
+        raise ScalexError(
+            f"a {kind} is no pipeline of diffusers", "Give one, such as `DiffusionPipeline.from_pretrained`"
+        )
+    for family in families().values():
+        if _VARIANTS.sub("", kind) in family.PIPELINES and isinstance(family, Lively):
+            return family.around(pipe, probe, fingerprint)
+    known = ", ".join(p for f in families().values() if isinstance(f, Lively) for p in f.PIPELINES)
+    raise ScalexError(f"no family of scalex reads a {kind}", f"They read {known}")
 
 
 def _pipeline_class(folder: Path) -> str:

@@ -171,6 +171,11 @@ class Assembled(Model):
             int(advice.get("steps", steps)),
         )
 
+    def denoiser(self) -> torch.nn.Module:
+        """The U-Net or transformer."""
+        module: torch.nn.Module = self._denoiser
+        return module
+
     def submodule(self, probe: str) -> torch.nn.Module:
         """A block of the denoiser."""
         return self._denoiser.get_submodule(probe)
@@ -217,14 +222,14 @@ class Assembled(Model):
     def decode(self, latents: Float[torch.Tensor, "n c h w"]) -> UInt8[np.ndarray, "n height width 3"]:
         """Pictures, rounded as diffusers' image processor rounds them."""
         config = self._vae.config
-        clean = latents.to(self.device, torch.float32) / config.scaling_factor + (config.get("shift_factor") or 0.0)
+        clean = latents.to(self.device, self._vae.dtype) / config.scaling_factor + (config.get("shift_factor") or 0.0)
         with torch.no_grad():
             pictures = (self._vae.decode(clean, return_dict=False)[0] / 2 + 0.5).clamp(0, 1)
         return np.asarray((pictures * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu())
 
     def encode_images(self, pictures: UInt8[np.ndarray, "n height width 3"]) -> Float[torch.Tensor, "n c h w"]:
         """Clean latents in fp32, scaled as the denoiser knows them."""
-        values = torch.from_numpy(np.ascontiguousarray(pictures)).to(self.device, torch.float32)
+        values = torch.from_numpy(np.ascontiguousarray(pictures)).to(self.device, self._vae.dtype)
         with torch.no_grad():
             encoded = self._vae.encode(values.permute(0, 3, 1, 2) / 127.5 - 1)
         latent = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latent

@@ -48,9 +48,11 @@ class Transformer(Assembled):
         return tuple(f"{name}.{i}" for name in self.block_lists for i in range(len(getattr(self._denoiser, name))))
 
     def read_probe(self, output: Any) -> Float[torch.Tensor, "n c h w"]:
-        """The image's tokens, laid out as the picture."""
+        """The image's tokens, laid out as the picture; in a row, where it is of another size than the model's."""
         tokens = output if self.image_at is None else output[self.image_at]
-        return tokens.transpose(1, 2).unflatten(2, self.probe_shape[1:])
+        rows, columns = self.probe_shape[1:]
+        sides = (rows, columns) if rows * columns == tokens.shape[1] else (tokens.shape[1], 1)
+        return tokens.transpose(1, 2).unflatten(2, sides)
 
     def write_probe(self, output: Any, value: Float[torch.Tensor, "n c h w"]) -> Any:
         """The texts' tokens, where a block gives them, stay."""

@@ -17,7 +17,7 @@ from jaxtyping import Float, UInt8
 from scalex.errors import ScalexError
 from scalex.models._files import public
 
-__all__ = ["PRECISIONS", "Condition", "Family", "Model", "Options", "Source", "choose_device", "choose_dtype"]
+__all__ = ["PRECISIONS", "Condition", "Family", "Lively", "Model", "Options", "Source", "choose_device", "choose_dtype"]
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -136,6 +136,10 @@ class Model(ABC):
     def submodule(self, probe: str) -> torch.nn.Module:
         """The module of one of `probes`."""
 
+    @abstractmethod
+    def denoiser(self) -> torch.nn.Module:
+        """The network whose forwards make the steps."""
+
     @final
     def probe_module(self) -> torch.nn.Module:
         """The module whose output is read and steered."""
@@ -224,6 +228,14 @@ class Family(Protocol):
 
     def load(self, folder: Path, options: Options) -> Model:
         """The model in a folder of diffusers' form whose pipeline class is one of `PIPELINES`."""
+
+
+@runtime_checkable
+class Lively(Protocol):
+    """What a family offers beside, where it can also be made around a pipeline that is loaded already."""
+
+    def around(self, pipe: Any, probe: str | None, fingerprint: bool) -> Model:
+        """The model that a pipeline holds; nothing of it is changed. As `scalex.models.around`."""
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:

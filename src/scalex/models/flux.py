@@ -13,11 +13,12 @@ from jaxtyping import Float
 
 from scalex.models._assembled import load_parts
 from scalex.models._layout import find_layout
+from scalex.models._live import live
 from scalex.models._schedules import dynamic_shift
 from scalex.models._transformer import Transformer
 from scalex.models.base import Condition, Model, Options
 
-__all__ = ["NAME", "PIPELINES", "Flux", "load"]
+__all__ = ["NAME", "PIPELINES", "Flux", "around", "load"]
 
 NAME = "flux"
 PIPELINES = ("FluxPipeline",)
@@ -30,6 +31,11 @@ def load(folder: Path, options: Options) -> Model:
     """A FLUX from a folder in diffusers' form. See `scalex.models.load_model`."""
     layout = find_layout(folder, options, "transformer", ("", "_2"))
     return Flux(load_parts(layout, options, FluxPipeline, FluxTransformer2DModel, flow=True), layout, options)
+
+
+def around(pipe: Any, probe: str | None, fingerprint: bool) -> Model:
+    """The model that a pipeline holds. See `scalex.models.around`."""
+    return live(Flux, pipe, "transformer", probe, fingerprint, ("", "_2"))
 
 
 @final

@@ -13,10 +13,11 @@ from jaxtyping import Float
 from scalex.models._assembled import load_parts
 from scalex.models._files import read_json
 from scalex.models._layout import find_layout
+from scalex.models._live import live
 from scalex.models._transformer import MaskedTexts
 from scalex.models.base import Condition, Model, Options
 
-__all__ = ["NAME", "PIPELINES", "PixArt", "load"]
+__all__ = ["NAME", "PIPELINES", "PixArt", "around", "load"]
 
 NAME = "pixart"
 PIPELINES = ("PixArtAlphaPipeline", "PixArtSigmaPipeline")
@@ -30,6 +31,11 @@ def load(folder: Path, options: Options) -> Model:
     alpha = read_json(folder / "model_index.json").get("_class_name") == PIPELINES[0]
     pipeline = PixArtAlphaPipeline if alpha else PixArtSigmaPipeline
     return PixArt(load_parts(layout, options, pipeline, PixArtTransformer2DModel), layout, options)
+
+
+def around(pipe: Any, probe: str | None, fingerprint: bool) -> Model:
+    """The model that a pipeline holds. See `scalex.models.around`."""
+    return live(PixArt, pipe, "transformer", probe, fingerprint)
 
 
 @final

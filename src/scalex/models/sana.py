@@ -12,10 +12,11 @@ from jaxtyping import Float
 
 from scalex.models._assembled import load_parts
 from scalex.models._layout import find_layout
+from scalex.models._live import live
 from scalex.models._transformer import MaskedTexts
 from scalex.models.base import Condition, Model, Options
 
-__all__ = ["NAME", "PIPELINES", "Sana", "load"]
+__all__ = ["NAME", "PIPELINES", "Sana", "around", "load"]
 
 NAME = "sana"
 PIPELINES = ("SanaPipeline",)
@@ -27,6 +28,11 @@ def load(folder: Path, options: Options) -> Model:
     """A Sana from a folder in diffusers' form. See `scalex.models.load_model`."""
     layout = find_layout(folder, options, "transformer")
     return Sana(load_parts(layout, options, SanaPipeline, SanaTransformer2DModel, flow=True), layout, options)
+
+
+def around(pipe: Any, probe: str | None, fingerprint: bool) -> Model:
+    """The model that a pipeline holds. See `scalex.models.around`."""
+    return live(Sana, pipe, "transformer", probe, fingerprint)
 
 
 @final

@@ -12,11 +12,12 @@ from jaxtyping import Float
 
 from scalex.models._assembled import load_parts
 from scalex.models._layout import find_layout
+from scalex.models._live import live
 from scalex.models._schedules import dynamic_shift
 from scalex.models._transformer import Transformer
 from scalex.models.base import Condition, Model, Options
 
-__all__ = ["NAME", "PIPELINES", "StableDiffusion3", "load"]
+__all__ = ["NAME", "PIPELINES", "StableDiffusion3", "around", "load"]
 
 NAME = "stable-diffusion-3"
 PIPELINES = ("StableDiffusion3Pipeline",)
@@ -29,6 +30,11 @@ def load(folder: Path, options: Options) -> Model:
     layout = find_layout(folder, options, "transformer", ("", "_2", "_3"))
     parts = load_parts(layout, options, StableDiffusion3Pipeline, SD3Transformer2DModel, flow=True)
     return StableDiffusion3(parts, layout, options)
+
+
+def around(pipe: Any, probe: str | None, fingerprint: bool) -> Model:
+    """The model that a pipeline holds. See `scalex.models.around`."""
+    return live(StableDiffusion3, pipe, "transformer", probe, fingerprint, ("", "_2", "_3"))
 
 
 @final

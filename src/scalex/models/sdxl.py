@@ -13,10 +13,11 @@ from jaxtyping import Float
 
 from scalex.models._assembled import Parts, load_parts
 from scalex.models._layout import Layout, find_layout
+from scalex.models._live import live
 from scalex.models._unet import UNet, check_unet
 from scalex.models.base import Condition, Model, Options
 
-__all__ = ["NAME", "PIPELINES", "StableDiffusionXL", "load"]
+__all__ = ["NAME", "PIPELINES", "StableDiffusionXL", "around", "load"]
 
 NAME = "stable-diffusion-xl"
 PIPELINES = ("StableDiffusionXLPipeline",)
@@ -28,6 +29,11 @@ def load(folder: Path, options: Options) -> Model:
     parts = load_parts(layout, options, StableDiffusionXLPipeline, UNet2DConditionModel)
     check_unet(parts, layout, sum(int(parts.networks[role].config.hidden_size) for role in layout.encoders))
     return StableDiffusionXL(parts, layout, options)
+
+
+def around(pipe: Any, probe: str | None, fingerprint: bool) -> Model:
+    """The model that a pipeline holds. See `scalex.models.around`."""
+    return live(StableDiffusionXL, pipe, "unet", probe, fingerprint, ("", "_2"))
 
 
 @final

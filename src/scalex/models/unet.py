@@ -12,10 +12,11 @@ from jaxtyping import Float
 
 from scalex.models._assembled import load_parts
 from scalex.models._layout import find_layout
+from scalex.models._live import live
 from scalex.models._unet import UNet, check_unet
 from scalex.models.base import Condition, Model, Options
 
-__all__ = ["NAME", "PIPELINES", "StableDiffusion", "load"]
+__all__ = ["NAME", "PIPELINES", "StableDiffusion", "around", "load"]
 
 NAME = "stable-diffusion"
 PIPELINES = ("StableDiffusionPipeline", "LatentConsistencyModelPipeline")
@@ -27,6 +28,11 @@ def load(folder: Path, options: Options) -> Model:
     parts = load_parts(layout, options, StableDiffusionPipeline, UNet2DConditionModel)
     check_unet(parts, layout, int(parts.networks["text_encoder"].config.hidden_size))
     return StableDiffusion(parts, layout, options)
+
+
+def around(pipe: Any, probe: str | None, fingerprint: bool) -> Model:
+    """The model that a pipeline holds. See `scalex.models.around`."""
+    return live(StableDiffusion, pipe, "unet", probe, fingerprint)
 
 
 @final
