@@ -58,6 +58,7 @@ STAGES = [
     "sequential",
     "jobs",
     "outlook",
+    "steering_vectors",
     "auditing",
     "sweep",
     "naming",
