@@ -15,7 +15,7 @@ import torch
 
 from scalex.organisms.marks import Mark
 
-__all__ = ["RESULTS", "machine", "save"]
+__all__ = ["RESULTS", "machine", "save", "say"]
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -24,6 +24,11 @@ def save(name: str, told: Mapping[str, Any], marks: Sequence[Mark], device: str 
     """Writes results/NAME.json, and prints each mark."""
     whole = {**machine(device), **told, "marks": [mark.row() for mark in marks]}
     (RESULTS / f"{name}.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    say(marks)
+
+
+def say(marks: Sequence[Mark]) -> None:
+    """Prints each mark."""
     for mark in marks:
         print(f"  {'ok    ' if mark.ok else 'MISSED'} {mark.name}: {mark.value:.4g} {mark.asked}")
 

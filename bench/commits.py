@@ -10,8 +10,6 @@ folder, else an address such as s3://BUCKET/FOLDER. Writes bench/results/commits
 from __future__ import annotations
 
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -21,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from _results import machine
 from scalex.records import Recipe
 from scalex.store import Store
 
@@ -56,11 +55,10 @@ def main(where: str | None) -> None:
     held[kind] = {
         "batch": BATCH,
         "width": WIDTH,
-        "cores": os.cpu_count(),
         "commits a second": rates,
         "milliseconds": slow,
     }
-    held["machine"] = platform.machine()
+    held[kind] |= machine()
     RESULTS.write_text(json.dumps(held, indent=1) + "\n")
 
 

@@ -55,6 +55,7 @@ from scipy.stats import spearmanr
 from sklearn.covariance import LedoitWolf
 
 from _efficiency_chart import save_chart
+from _results import machine
 from scalex.analyses import defaults, rates
 from scalex.capture import Sample, capture, generate
 from scalex.directions import variants_of
@@ -199,7 +200,7 @@ def _measure(bed: Bed, told: dict[str, Any]) -> list[Mark]:
     limits = {"seeds": bed.seeds, "pictures": bed.pictures, "steps": bed.steps}
     given = {"prices": {name: p._asdict() for name, p in prices.items()}}
     found = {"curves": curves, "reached": reached, "marks": [mark.row() for mark in marks]}
-    told[bed.name] = limits | given | found
+    told[bed.name] = machine() | limits | given | found
     _print_reached(bed, reached)
     return marks
 

@@ -11,7 +11,6 @@ latency; writes bench/results/nearest.json; exit code 1 where a mark is missed.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import statistics
@@ -23,11 +22,11 @@ from pathlib import Path
 
 import numpy as np
 
+from _results import save
 from scalex.disk import size_of
 from scalex.index import WordIndex
 from scalex.organisms.marks import Mark
 
-RESULTS = Path(__file__).parent / "results" / "nearest.json"
 K = 10
 CURVE = [(p, r) for p in (0.01, 0.02, 0.04, 0.08, 0.16) for r in (3, 5, 10)]  # shares of the cells; remeasured a word
 BLOCK = 20_000
@@ -55,23 +54,18 @@ def main() -> int:
         "words": asked.words,
         "width": asked.width,
         "queries": asked.queries,
-        "load": os.getloadavg()[0],
-        "cores": len(os.sched_getaffinity(0)),
         "build_s": built,
         "build_peak_gb": peak,
         "disk_gb": size / 1e9,
         "p95_ms": took[1],
         "curve": rows,
-        "marks": [mark.row() for mark in marks],
     }
-    RESULTS.write_text(json.dumps(told, indent=1) + "\n")
-    print(f"built in {built:.0f} s, peak {peak:.2f} GB; {size / 1e9:.2f} GB on disk; load {told['load']:.1f}")
+    print(f"built in {built:.0f} s, peak {peak:.2f} GB; {size / 1e9:.2f} GB on disk; load {os.getloadavg()[0]:.1f}")
     print(f"as it is: recall@{K} {recall:.3f}, p50 {took[0]:.2f} ms, p95 {took[1]:.2f} ms")
     print(f"{'cells':>6} {'remeasured':>10} {'recall':>7} {'p50 ms':>7} {'p95 ms':>7}")
     for row in rows:
         print(f"{row['cells']:>6} {row['remeasured']:>10} {row['recall']:>7.3f} {row['p50']:>7.2f} {row['p95']:>7.2f}")
-    for mark in marks:
-        print(f"{'ok    ' if mark.ok else 'MISSED'} {mark.name}: {mark.value:.3f} {mark.asked}")
+    save("nearest", told, marks)
     return int(not all(mark.ok for mark in marks))
 
 

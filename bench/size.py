@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
+from _results import save, say
 from scalex import scratch
 from scalex.analyses import associations, clusters
 from scalex.disk import size_of
@@ -33,7 +34,6 @@ from scalex.organisms.marks import Mark
 from scalex.records import Latents, Prompt, Recipe, Rules
 from scalex.store import Store
 
-RESULTS = Path(__file__).parent / "results" / "size.json"
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 SEEDS, TARGETS, BATCH, DIM = 32, 20, 256, 128
 STEPS = ("write", "read", "associations", "clusters", "nearest")
@@ -52,11 +52,7 @@ def main() -> int:
         print(f"{row['samples']:>9,} {row['disk_gb']:>6.2f} GB {cells}")
     marks = _marks(rows)
     told = {"width": asked.width, "block": asked.block, "seeds": SEEDS, "rows": rows}
-    told |= {"load": os.getloadavg()[0], "threads": os.environ.get("OMP_NUM_THREADS", "all")}
-    if asked.most >= SIZES[-1]:
-        RESULTS.write_text(json.dumps(told | {"marks": [mark.row() for mark in marks]}, indent=1) + "\n")
-    for mark in marks:
-        print(f"{'ok    ' if mark.ok else 'MISSED'} {mark.name}: {mark.value:.2f} {mark.asked}")
+    save("size", told, marks) if asked.most >= SIZES[-1] else say(marks)
     return int(not all(mark.ok for mark in marks))
 
 

@@ -59,6 +59,7 @@ STAGES = [
     "jobs",
     "outlook",
     "steering_vectors",
+    "steered",
     "auditing",
     "sweep",
     "naming",

@@ -27,7 +27,7 @@ from scalex.direction_files import Direction, load_direction
 from scalex.errors import ScalexError
 from scalex.models import Model, around
 
-__all__ = ["MOST", "Alpha", "Erase", "Push", "check_steers", "spread", "steer", "together"]
+__all__ = ["MOST", "Alpha", "Erase", "Push", "check_alphas", "check_steers", "spread", "steer", "together"]
 
 MOST = 100.0
 """The greatest alpha, either way: far beyond what leaves a picture."""
@@ -56,10 +56,7 @@ class Push:
     keep_norm: bool = False
 
     def __post_init__(self) -> None:
-        for alpha in _numbers(self.alpha):
-            if not math.isfinite(alpha) or abs(alpha) > MOST:
-                wrong = f"alpha is {alpha} for direction {self.direction.name!r}"
-                raise ScalexError(wrong, f"It counts in the distance between the variants: from -{MOST:g} to {MOST:g}")
+        check_alphas(self.alpha)
 
     def __call__(self, samples: Sequence[Sample]) -> Edit:
         """The edit of these samples. Where alpha is one for all, or by place, they need not be known."""
@@ -187,6 +184,14 @@ def grid_of(direction: Direction, shape: tuple[int, int, int]) -> int | None:
     told = f"its pooling is {pooling}, " if pooling else ""
     wrong = f"direction {direction.name!r} is {width} wide ({told}but the probe gives {channels} x {rows} x {columns})"
     raise ScalexError(wrong, "Take a direction that was found at this probe, for pictures of this size if it is a map")
+
+
+def check_alphas(alpha: Alpha) -> None:
+    """Raises ScalexError where an alpha is no number, or beyond `MOST`."""
+    for one in _numbers(alpha):
+        if not math.isfinite(one) or abs(one) > MOST:
+            way_out = f"It counts in the distance between the variants: from -{MOST:g} to {MOST:g}"
+            raise ScalexError(f"alpha is {one}", way_out)
 
 
 def _numbers(alpha: Alpha) -> list[float]:

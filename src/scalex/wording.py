@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Literal
 
-__all__ = ["SLOT", "article", "did_you_mean", "doubles_article", "fill", "put_for_noun", "tidy"]
+__all__ = ["SLOT", "article", "did_you_mean", "doubles_article", "file_name", "fill", "put_for_noun", "tidy"]
 
 SLOT = "{}"
 
@@ -106,6 +106,11 @@ def doubles_article(pattern: str, words: str) -> bool:
 def tidy(text: str) -> str:
     """The text with every run of white space, line breaks included, as one space, and none at the ends."""
     return " ".join(text.split())
+
+
+def file_name(text: str) -> str:
+    """A name for a file that people can type: "gender of pilot: man to woman" gives "gender-of-pilot-man-to-woman"."""
+    return re.sub(r"[^\w]+", "-", text.casefold()).strip("-")[:100] or "unnamed"
 
 
 def did_you_mean(name: str, known: Iterable[str], what: str = "Known") -> str:
