@@ -97,3 +97,19 @@ def test_nothing_is_kept_where_the_cache_is_off(tmp_path: Path, monkeypatch: pyt
     monkeypatch.delenv("SCALEX_CACHE")
     captured(ddim)
     assert len(files(tmp_path / ".cache" / "scalex")) == 4
+
+
+def test_a_model_that_was_counted_before_is_counted_without_its_encoder(
+    cache: Path, tiny_folder: Callable[..., Path]
+) -> None:
+    first = load_model(tiny_folder(), device="cpu")
+    told = first.flops(), first.weights()
+    again = load_model(tiny_folder(), device="cpu")
+    encoder = again._parts.networks["text_encoder"]  # type: ignore[attr-defined]
+    encoder.register_forward_hook(lambda *_: pytest.fail("the encoder ran"))
+    assert (again.flops(), again.weights()) == told
+    other = load_model(tiny_folder(), device="cpu", probe="down_blocks.0")
+    assert other.flops()["stopped"] < told[0]["stopped"]
+    for file in (cache / "costs").iterdir():
+        file.write_text("{")
+    assert load_model(tiny_folder(), device="cpu").flops() == told[0], "damaged files are replaced"

@@ -15,6 +15,7 @@ import torch
 import transformers
 from jaxtyping import Float, UInt8
 
+from scalex.caches import counted
 from scalex.errors import ScalexError
 from scalex.models._costs import operations, untouched
 from scalex.models._files import quiet, weight_files
@@ -243,6 +244,16 @@ class Assembled(Model):
 
     @cached_property
     def _operations(self) -> dict[str, int]:
+        return self._counted("operations", self._count_operations)
+
+    def _counted(self, what: str, count: Callable[[], dict[str, int]]) -> dict[str, int]:
+        """From the disk, where this model was counted before: counting loads its text encoders."""
+        if not self.fingerprint:
+            return count()
+        made_of = [self.fingerprint, self.probe, self.precision, *map(str, self.latent_shape)]
+        return counted("costs", [what, *made_of, diffusers.__version__, transformers.__version__], count)
+
+    def _count_operations(self) -> dict[str, int]:
         twin, forward = self._on_paper()
         with torch.device("meta"):
             decoder, clean = self._vae_kind().from_config(self._vae_config), torch.zeros((1, *self.latent_shape))
@@ -259,6 +270,9 @@ class Assembled(Model):
 
     @cached_property
     def _needed(self) -> dict[str, int]:
+        return self._counted("weights", self._count_weights)
+
+    def _count_weights(self) -> dict[str, int]:
         twin, forward = self._on_paper()
         with torch.device("meta"):
             decoder = self._vae_kind().from_config(self._vae_config)
