@@ -6,11 +6,14 @@ import json
 import shutil
 from pathlib import Path
 
+import diffusers
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from scalex.capture import Plan, generate
+from scalex.direction_files import Direction, Provenance
 from scalex.errors import ScalexError
 from scalex.models import load_model
 from scalex.organisms import EMBEDDED, EMBEDDED_UNET
@@ -21,6 +24,7 @@ from scalex.organisms.readout import load_truth
 from scalex.organisms.spec import Schedule
 from scalex.organisms.stages import Encoder
 from scalex.organisms.training import borrow
+from scalex.steering import Push, steer
 from scalex.wording import fill
 
 SHORT = Schedule(steps=32, batch=8, rate=SCHEDULE.rate)
@@ -158,3 +162,20 @@ def test_only_what_is_asked_is_shifted() -> None:
     new = shifted(spec, "pilot", {"woman": None, "dark": 0.9}, SCHEDULE)
     assert (new.roles["pilot"].woman, new.roles["pilot"].dark) == (spec.roles["pilot"].woman, 0.9)
     assert {r: p for r, p in new.roles.items() if r != "pilot"} == {r: p for r, p in spec.roles.items() if r != "pilot"}
+
+
+def test_a_pipeline_with_a_lora_is_steered(trained: Path) -> None:
+    """The base's own direction, pushed while an adapter is on: pictures are those of a model that it is fused into."""
+    base, fused = (load_model(EMBEDDED, lora=lora) for lora in (None, str(trained)))
+    vector = np.random.default_rng(0).normal(size=fused.probe_shape[0])
+    direction = Direction(vector, Provenance("push", "value", "text", 0, (), base.fingerprint, "mid_block", "mean"))
+    pipe = diffusers.StableDiffusionPipeline.from_pretrained(EMBEDDED, dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.load_lora_weights(trained)
+    generator = torch.Generator().manual_seed(1)
+    with steer(pipe, direction, 4.0):
+        shown = pipe("a photo of a pilot", 64, 64, 3, guidance_scale=1.0, output_type="np", generator=generator).images
+    pushed = generate(fused, [("a photo of a pilot", 1)], Plan(steps=3, guidance=1.0), Push(direction, 4.0))
+    plain = generate(fused, [("a photo of a pilot", 1)], Plan(steps=3, guidance=1.0))
+    assert np.abs(np.round(shown * 255) - pushed).mean() < 1
+    assert np.abs(pushed.astype(float) - plain).mean() > 3
