@@ -173,9 +173,9 @@ def test_a_pipeline_with_a_lora_is_steered(trained: Path) -> None:
     pipe.set_progress_bar_config(disable=True)
     pipe.load_lora_weights(trained)
     generator = torch.Generator().manual_seed(1)
-    with steer(pipe, direction, 4.0):
+    with steer(pipe, direction, 30.0):
         shown = pipe("a photo of a pilot", 64, 64, 3, guidance_scale=1.0, output_type="np", generator=generator).images
-    pushed = generate(fused, [("a photo of a pilot", 1)], Plan(steps=3, guidance=1.0), Push(direction, 4.0))
+    pushed = generate(fused, [("a photo of a pilot", 1)], Plan(steps=3, guidance=1.0), Push(direction, 30.0))
     plain = generate(fused, [("a photo of a pilot", 1)], Plan(steps=3, guidance=1.0))
     assert np.abs(np.round(shown * 255) - pushed).mean() < 1
     assert np.abs(pushed.astype(float) - plain).mean() > 3
