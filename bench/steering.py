@@ -72,16 +72,16 @@ class Scene:
     def rows(self) -> Iterator[Row]:
         """Every way to steer at this probe."""
         yield self.row("as it is", 0.0, np.zeros((len(self.roles), STEPS, 1)), "")
-        for pooling in ("mean", "full"):
-            own = self.own(pooling)
+        whole = self.own()
+        channels = whole.reshape(*whole.shape[:2], self.model.probe_shape[0], -1)
+        for pooling, own in (("mean", channels.mean(-1)), ("full", whole)):
             for alpha in (1.0, 2.0) if pooling == "full" else (1.0, 4.0):
                 for name, maps in self.ways(own).items():
                     yield self.row(f"{pooling}, {name}", alpha, maps, pooling)
-        last, rng = own[:, -1:].repeat(STEPS, 1), np.random.default_rng(0)
+        last, rng = whole[:, -1:].repeat(STEPS, 1), np.random.default_rng(0)
         random = rng.normal(size=last[:, :1].shape).repeat(STEPS, 1)
         random *= np.linalg.norm(last, axis=2, keepdims=True) / np.linalg.norm(random, axis=2, keepdims=True)
-        channels = last.reshape(len(last), STEPS, self.model.probe_shape[0], -1)
-        shuffled = channels[:, :, rng.permutation(channels.shape[2])].reshape(last.shape)
+        shuffled = channels[:, -1:, rng.permutation(channels.shape[2])].repeat(STEPS, 1).reshape(last.shape)
         yield self.row("full, random of equal length", 1.0, random, "full")
         yield self.row("full, own of the last step, channels shuffled", 1.0, shuffled, "full")
 
@@ -95,11 +95,11 @@ class Scene:
             "shared, of the last step": shared[:, -1:].repeat(STEPS, 1),
         }
 
-    def own(self, pooling: str) -> Maps:
+    def own(self) -> Maps:
         """Each role's second variant minus its first, at every step."""
         sums = dict.fromkeys(((role, value) for role in self.roles for value in VALUES), 0.0)
         names = {f"a photo of a {value} {role}": (role, value) for role, value in sums}
-        plan = Plan(readings=("text",), steps=STEPS, keep="all", pooling=pooling)
+        plan = Plan(readings=("text",), steps=STEPS, keep="all", pooling="full")
 
         def add(_: str, batch: list[tuple[str, int]], values: np.ndarray) -> None:
             for (text, _seed), value in zip(batch, values, strict=True):
