@@ -62,6 +62,7 @@ STAGES = [
     "auditing",
     "sweep",
     "naming",
+    "discovery",
     "nearest",
     "comparing",
     "gating",
