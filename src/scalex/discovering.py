@@ -19,8 +19,9 @@ from scalex.disk import disk_errors, write_atomic
 from scalex.engine import Fill, fill
 from scalex.errors import ScalexError, resumable
 from scalex.jobs import Job
-from scalex.records import Latents, Prompt, Reading, Role, Rules
+from scalex.records import READINGS, Latents, Prompt, Role, Rules
 from scalex.store import Store
+from scalex.wording import did_you_mean
 
 __all__ = ["TABLE", "Discovered", "discover_directions", "names_of"]
 
@@ -56,7 +57,7 @@ def discover_directions(
     methods: Sequence[str],
     n: int = 16,
     *,
-    reading: Reading = "picture",
+    reading: str = "picture",
     keep: Keep = "last",
     pooling: str = "full",
     store: str | Path | None = None,
@@ -74,18 +75,18 @@ def discover_directions(
         progress: called with samples captured and to capture.
 
     Raises:
-        ScalexError: there is no such method, not so many directions, or as capturing and the store raise.
+        ScalexError: there is no such method or reading, not so many directions, or as capturing and the store raise.
     """
     folder = Path(out)
     for method in methods:
         discovery.method(method)  # before anything is captured
     discovery.check_count(n, discovery.MOST, "")
+    if reading not in READINGS:
+        raise ScalexError(f"there is no reading {reading!r}", did_you_mean(reading, READINGS, "Readings"))
     with disk_errors(folder, option="--out"):
         folder.mkdir(parents=True, exist_ok=True)
     held = Store.open(store or folder / "store")
-    seen = discovery.material(
-        job, held, reading=reading, keep=keep, pooling=pooling, progress=progress, engine=engine
-    )
+    seen = discovery.material(job, held, reading=reading, keep=keep, pooling=pooling, progress=progress, engine=engine)
     with resumable(f"what was captured is kept in {held.address}"):
         found = [one for name in dict.fromkeys(methods) for one in discovery.discover(seen, name, n, seed)]
         named = names_of(job, seen, [one.direction for one in found])

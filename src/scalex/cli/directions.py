@@ -58,7 +58,14 @@ def discover(
     from scalex.discovering import discover_directions
     from scalex.jobs import prepare
 
-    given = {"unet": unet, "lora": lora, "scheduler": scheduler, "probe": probe, "seeds": seeds, "steps": steps}
+    given: dict[str, Any] = {
+        "unet": unet,
+        "lora": lora,
+        "scheduler": scheduler,
+        "probe": probe,
+        "seeds": seeds,
+        "steps": steps,
+    }
     job = prepare(model, spec, device=device, batch=batch, analyses=["naming"], **given)
     options: dict[str, Any] = {"reading": reading, "keep": int(keep) if keep.lstrip("-").isdigit() else keep}
     with progress("captured") as (captured,):

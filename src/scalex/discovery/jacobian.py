@@ -12,7 +12,9 @@ is a forward-mode product (`torch.func.jvp`), and J^T u a reverse-mode one; h is
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -82,10 +84,18 @@ class Products:
         at = {"device": self._model.device, "dtype": self._model.dtype}
         tangents = torch.as_tensor(vectors).to(**at).reshape(-1, *self.shape)
         total = torch.zeros(tangents.shape, dtype=torch.float32, device=self._model.device)
-        with Probe(self._model) as probe, sdpa_kernel(SDPBackend.MATH):  # the fused kernels know no forward mode
+        with Probe(self._model) as probe, _forward_mode():
             for forward in self._forwards:
                 total += _pushed_and_pulled(probe, forward, tangents)
         return np.asarray(total.flatten(1).cpu().numpy().astype(np.float64))
+
+
+@contextmanager
+def _forward_mode() -> Iterator[None]:
+    """Fused attention knows no forward mode; and torch warns of scripts of its own that forward mode loads."""
+    with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
+        warnings.filterwarnings("ignore", ".*torch.jit.script", DeprecationWarning)
+        yield
 
 
 def _pushed_and_pulled(

@@ -3,10 +3,10 @@
 Every method is given neutral prompts of people alone and asked for so many directions. These are held against what was
 planted, gender and tone, as other seeds show it, in the same latents:
 
-*|cos|*: the greatest of any direction with the attribute's own (the mean difference between its variants). *AUROC*: the
-greatest with which any direction's activation, the projection of a sample, tells the variants of all roles apart (either
-way round, and with no knowledge of the role). *Random* directions, as many, Gaussian with the covariance of the same
-samples, say what the best of so many is worth.
+*|cos|*: the greatest of any direction with the attribute's own (the mean difference between its variants). *AUROC*:
+the greatest with which any direction's activation, the projection of a sample, tells the variants of all roles apart
+(either way round, and with no knowledge of the role). *Random* directions, as many, Gaussian with the covariance of the
+same samples, say what the best of so many is worth.
 
 One mark stands for all methods together, as it was fixed: gender by |cos| >= 0.6 or by AUROC >= 0.9. The figure is the
 share that is reached of whichever is the nearer, so that 1 is the mark.
