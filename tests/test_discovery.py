@@ -508,6 +508,18 @@ def test_a_direction_of_means_is_held_against_means() -> None:
     assert found["gender"].cosine > 0.9
 
 
+@pytest.mark.parametrize("pooling", ["full", "mean"])
+def test_the_nearest_direction_is_turned_to_the_second_value_and_as_long_as_the_planted_one(pooling: str) -> None:
+    held, axes = variants()
+    own = axes["gender"] if pooling == "full" else axes["gender"].reshape(8, 4).mean(1)
+    found = matches([_direction(rng(9).normal(size=len(own)), pooling), _direction(-5 * own, pooling)], held)
+    nearest = found["gender"].nearest
+    assert cosine(nearest.vector, own) == pytest.approx(1)
+    on_map = np.linalg.norm(np.repeat(nearest.vector, 32 // len(own)))
+    assert on_map == pytest.approx(6, rel=0.1)
+
+
 def test_the_mark_is_reached_by_either_figure() -> None:
-    assert Match(0.6, 0.5).reached == Match(0.1, 0.9).reached == 1
-    assert Match(0.59, 0.89).reached < 1
+    nearest = _direction(np.ones(4))
+    assert Match(0.6, 0.5, nearest).reached == Match(0.1, 0.9, nearest).reached == 1
+    assert Match(0.59, 0.89, nearest).reached < 1
