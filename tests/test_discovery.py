@@ -334,6 +334,17 @@ def _check_products(seen: Material, forwards: list[Any]) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
+def test_half_precision_is_as_good_as_half_precision_can_be(
+    ddim: Model, tiny_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    vectors = rng().normal(size=(3, int(np.prod(ddim.probe_shape)))) / 32
+    found = []
+    for model in (ddim, load_model(tiny_folder(), device="cpu", dtype="bf16")):
+        seen = material(model, tmp_path / model.precision)
+        found.append(jacobian.Products(model, _forwards(seen)).gram(vectors))
+    assert all(cosine(*pair) > 0.99 for pair in zip(*found))
+
+
 def test_singular_vectors_are_those_of_the_dense_jacobian(tiny_folder: Callable[..., Path], tmp_path: Path) -> None:
     small = load_model(tiny_folder(block_out_channels=(8, 8)), device="cpu")
     seen = material(small, tmp_path)
