@@ -62,7 +62,7 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Model]:
     def load(name: str, probe: str | None = None) -> Model:
         if name not in made:
             made[name] = save_family(name, tmp_path_factory.mktemp("family") / name)
-        return load_model(made[name], device="cpu", probe=probe)
+        return load_model(made[name], device="cpu", probe=probe, size=16)
 
     return load
 
