@@ -26,6 +26,7 @@ __all__ = [
     "Direction",
     "Provenance",
     "attribute_directions",
+    "averaged",
     "check_fits",
     "concept_direction",
     "directions_of",
@@ -186,6 +187,30 @@ def stamped(direction: Direction, recipe: Recipe) -> Direction:
     """The direction with the recipe of the latents that it was found in."""
     told = {name: getattr(recipe, name) for name in ("model", "probe", "pooling", "moments")}
     return replace(direction, of=replace(direction.of, **told, recipe=recipe.id))
+
+
+def averaged(direction: Direction, channels: int) -> tuple[Direction, float]:
+    """A direction of maps or grids as one of their means, and how much of its squared length a mean keeps.
+
+    Names are known for means: what a direction does to a latent's mean is its own mean. One that moves parts of the map
+    against each other has none, and the share is 0. The mean of a mean is itself, and keeps all.
+
+    Args:
+        channels: of the probe's value.
+
+    Raises:
+        ScalexError: the direction is not so many channels wide.
+    """
+    width = len(direction.vector)
+    if width % channels:
+        wrong = f"direction {direction.name!r} is {width} wide, which are no maps of {channels} channels"
+        raise ScalexError(wrong, "Take a direction that was found at this probe")
+    maps = direction.vector.astype(np.float64).reshape(channels, -1)
+    mean, cells = maps.mean(1), maps.shape[1]
+    whole = float((maps**2).sum())
+    kept = float((mean**2).sum()) * cells / whole if whole > 0 else 0.0
+    by_seed = None if direction.by_seed is None else direction.by_seed.reshape(-1, channels, cells).mean(2)
+    return Direction(mean, replace(direction.of, pooling="mean", recipe=""), by_seed), kept
 
 
 def check_fits(direction: Direction, recipe: Recipe, width: int) -> None:

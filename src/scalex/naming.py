@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from scalex.analyses.naming import UNFIT, Naming, WordAt, namings
@@ -11,6 +11,7 @@ from scalex.auditing import Audit, latents_of, open_run
 from scalex.direction_files import (
     Direction,
     attribute_directions,
+    averaged,
     check_fits,
     concept_direction,
     directions_of,
@@ -41,8 +42,8 @@ def name_run(
     """Names a direction in the words (and concepts) of a run; by default those of all its attributes.
 
     Args:
-        direction: a file of one. attribute: one of the run's. concept: one of the run's concepts, words or identities,
-            measured from the mean of all of its kind.
+        direction: a file of one; one of maps is named by its mean where the run keeps means. attribute: one of the
+            run's. concept: one of the run's concepts, words or identities, measured from the mean of all of its kind.
         reading: in which it is named; by default in all that were captured, and a file in its own.
         top: how many words at each pole.
         save: a file to write the direction to.
@@ -62,7 +63,7 @@ def name_run(
             raise ScalexError(f"direction file {direction} is of another reading", "Leave --reading out, or capture it")
     else:
         named = {r: list(_own(found, latents, attribute, concept)) for r, latents in wanted.items()}
-    ready = {r: [stamped(d, recipes[r]) if direction is None else d for d in ds] for r, ds in named.items()}
+    ready = {r: [_ready(d, recipes[r], held[r], direction is None) for d in ds] for r, ds in named.items()}
     for r, ds in ready.items():
         for d in ds:
             check_fits(d, recipes[r], held[r].values.shape[-1])
@@ -70,6 +71,19 @@ def name_run(
         _save([d for ds in ready.values() for d in ds], save)
     rules = load_spec(found.manifest["spec"]).rules
     return [n for r, ds in ready.items() for n in namings(ds, held[r], rules, top=top, step=_step(held[r], ds))]
+
+
+def _ready(direction: Direction, recipe: Recipe, latents: Latents, own: bool) -> Direction:
+    """The direction as latents of this recipe: stamped where it is the run's own; one of maps as one of their means,
+    where the run keeps these, which its name then says."""
+    if own:
+        return stamped(direction, recipe)
+    channels = latents.values.shape[-1]
+    if recipe.pooling != "mean" or direction.of.pooling in ("", "mean") or len(direction.vector) % channels:
+        return direction
+    mean, kept = averaged(direction, channels)
+    said = f"{direction.name} (its mean over the map, {kept:.0%} of its squared length)"
+    return replace(mean, of=replace(mean.of, name=said))
 
 
 def as_row(naming: Naming, level: float = 0.95) -> dict[str, object]:

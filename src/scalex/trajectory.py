@@ -14,7 +14,7 @@ from jaxtyping import Float, Float32
 from scalex.models import Condition, Model, clean_latent, mixture
 from scalex.plan import Steps
 
-__all__ = ["Edit", "Everywhere", "Probe", "Reader", "Walk", "look", "start_noise"]
+__all__ = ["Edit", "Everywhere", "Forward", "Probe", "Reader", "Walk", "look", "looking", "start_noise"]
 
 _READING_NOISE = 1  # the stream of the noise that the picture reading adds; stream 0 is the trajectory's own
 
@@ -41,6 +41,10 @@ def start_noise(seed: int, shape: Sequence[int], stream: int = 0) -> Float32[tor
 def _sent(noise: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Noise on the device, without waiting for what the device is doing."""
     return noise.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else noise.to(device)
+
+
+Forward: TypeAlias = Callable[[], torch.Tensor]
+"""One call of the denoiser, made ready: gives its raw output."""
 
 
 class _Stopped(Exception):
@@ -204,12 +208,16 @@ class Walk:
         scaled = getattr(self._scheduler, "scale_model_input", None)  # flow matching scales nothing
         return self.latents if scaled is None else scaled(self.latents, at), at
 
-    def _forward(self, noisy: torch.Tensor, at: Any, condition: Condition) -> Callable[[], torch.Tensor]:
+    def _forward(self, noisy: torch.Tensor, at: Any, condition: Condition) -> Forward:
         return lambda: self._model.predict(noisy, at, condition, self._steps.guidance)
+
+    def forward(self) -> Forward:
+        """The forward that the text reading of the present step is read in."""
+        return self._forward(*self._input(), self._condition)
 
     def stop(self) -> torch.Tensor:
         """The text reading of the present step; the step itself is not made."""
-        return self._probe.stop(self._forward(*self._input(), self._condition), self._index)
+        return self._probe.stop(self.forward(), self._index)
 
     def advance(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Makes one step. Returns the probe's value with the prompt, and the predicted clean latent."""
@@ -228,10 +236,14 @@ class Walk:
         self._index += 1
         return value, clean_latent(self._scheduler, made, prediction, noisy, at)
 
+    def looking(self, clean: torch.Tensor) -> Forward:
+        """The forward that the picture reading of a clean latent is read in."""
+        assert self._empty is not None  # a plan that reads pictures comes with one
+        return looking(self._model, self._steps, self._scheduler, self._empty, clean, self._seeds)
+
     def look(self, clean: torch.Tensor) -> torch.Tensor:
         """The picture reading of a clean latent."""
-        assert self._empty is not None  # a plan that reads pictures comes with one
-        return look(self._model, self._probe, self._steps, self._scheduler, self._empty, clean, self._seeds)
+        return self._probe.stop(self.looking(clean))
 
 
 def look(
@@ -245,13 +257,24 @@ def look(
 ) -> Float[torch.Tensor, "n _ _ _"]:
     """The picture reading of clean latents, wherever they come from: the probe's value in a stopped forward.
 
-    Each latent is noised to `steps.level` with the reading noise of its seed, which is the same for all pictures.
-
     Args:
         schedule: a scheduler of the model. empty: the condition of no text.
     """
+    return probe.stop(looking(model, steps, schedule, empty, clean, seeds))
+
+
+def looking(
+    model: Model,
+    steps: Steps,
+    schedule: Any,
+    empty: Condition,
+    clean: Float[torch.Tensor, "n c h w"],
+    seeds: Sequence[int],
+) -> Forward:
+    """The forward of `look`: each latent is noised to `steps.level` with the reading noise of its seed, which is the
+    same for all pictures."""
     noise = torch.stack([start_noise(seed, model.latent_shape, _READING_NOISE) for seed in seeds])
     signal, share = mixture(schedule, steps.level)
     noisy = signal * clean + share * _sent(noise, clean.device)
     condition, at = empty.expand(len(clean)), torch.tensor(steps.level)
-    return probe.stop(lambda: model.predict(noisy, at, condition, steps.guidance))
+    return lambda: model.predict(noisy, at, condition, steps.guidance)

@@ -96,13 +96,17 @@ class Naming:
         return min(p, default=1.0) <= _claim(level) / _TESTS
 
     @property
-    def words(self) -> str:
-        """What it is called: its best word, or its best pair, whichever is the further beyond chance."""
+    def best(self) -> WordAt | None:
+        """The best word of either pole, or the best pair, whichever is the further beyond chance."""
         found = [best for best in (*self.plus[:1], *filter(None, [self.pair]), *self.minus[:1])]
-        least = min(found, key=lambda best: best.p, default=None)
-        if least is None:
+        return min(found, key=lambda best: best.p, default=None)
+
+    @property
+    def words(self) -> str:
+        """What it is called, by its best."""
+        if self.best is None:
             return ""
-        return f"away from {least.word}" if least in self.minus else least.word
+        return f"away from {self.best.word}" if self.best in self.minus else self.best.word
 
 
 def namings(

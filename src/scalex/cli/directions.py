@@ -7,12 +7,79 @@ from typing import Annotated, Any
 
 import typer
 
-from scalex.cli._options import DeviceOpt, JsonOpt, MovedOpt, RunArg
-from scalex.cli._say import SHOWN, progress, say_json, say_table
+from scalex.cli._options import (
+    BatchOpt,
+    DeviceOpt,
+    JsonOpt,
+    LoraOpt,
+    ModelArg,
+    MovedOpt,
+    ProbeOpt,
+    RunArg,
+    SchedulerOpt,
+    SeedsOpt,
+    SpecOpt,
+    StepsOpt,
+    StoreOpt,
+    UnetOpt,
+)
+from scalex.cli._say import SHOWN, progress, records, say_json, say_table
 
 __all__ = ["app"]
 
 app = typer.Typer()
+
+
+@app.command()
+def discover(
+    model: ModelArg = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option("--method", help="pca, sefa, jacobian, ...; may be repeated. By default pca."),
+    ] = None,
+    n: Annotated[int, typer.Option("--n", help="Directions of each method.")] = 16,
+    spec: SpecOpt = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the directions.")] = Path("directions"),
+    store: StoreOpt = None,
+    seeds: SeedsOpt = None,
+    steps: StepsOpt = None,
+    reading: Annotated[str, typer.Option("--reading", help="text or picture.")] = "picture",
+    keep: Annotated[str, typer.Option("--keep", help="The step: first, last, all, or a number from 0.")] = "last",
+    pooling: Annotated[str, typer.Option("--pooling", help="Of latents: full, grid:N or mean.")] = "full",
+    unet: UnetOpt = None,
+    lora: LoraOpt = None,
+    scheduler: SchedulerOpt = None,
+    probe: ProbeOpt = None,
+    device: DeviceOpt = None,
+    batch: BatchOpt = None,
+    json_: JsonOpt = False,
+) -> None:
+    """Find directions without prompts for them, name those that have a name, and save them as files."""
+    from scalex.discovering import discover_directions
+    from scalex.jobs import prepare
+
+    given: dict[str, Any] = {
+        "unet": unet,
+        "lora": lora,
+        "scheduler": scheduler,
+        "probe": probe,
+        "seeds": seeds,
+        "steps": steps,
+    }
+    job = prepare(model, spec, device=device, batch=batch, analyses=["naming"], **given)
+    options: dict[str, Any] = {"reading": reading, "keep": int(keep) if keep.lstrip("-").isdigit() else keep}
+    with progress("captured") as (captured,):
+        done = discover_directions(
+            job, out, method or ["pca"], n, pooling=pooling, store=store, progress=captured, **options
+        )
+    rows = records(done.table)
+    if json_:
+        say_json(rows)
+        return
+    say_table([(row["name"], f"{row['share']:.1%}", row["words"] or f"({row['reason']})") for row in rows])
+    for what in dict.fromkeys((row["method"], row["share_of"]) for row in rows):
+        typer.echo(f"{what[0]}: shares are of {what[1]}")
+    typer.echo(f"Directions: {done.folder / 'directions.csv'}")
 
 
 @app.command()
