@@ -62,6 +62,8 @@ STAGES = [
     "auditing",
     "sweep",
     "naming",
+    "discovery",
+    "ablation",
     "nearest",
     "comparing",
     "gating",
