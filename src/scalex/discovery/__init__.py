@@ -14,12 +14,13 @@ import importlib
 import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, cast, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 
-from scalex.capture import Plan, Progress
+from scalex import scratch
+from scalex.capture import Keep, Plan, Progress
 from scalex.direction_files import Direction, Provenance, stamped
 from scalex.engine import Fill, fill
 from scalex.errors import ScalexError
@@ -40,7 +41,8 @@ class Found:
     """A direction that a method found.
 
     Attributes:
-        direction: of length 1, or of the length that its method says; its origin is the method's name.
+        direction: its origin is the method's name. Methods may give it any length; `discover` sets it to two standard
+            deviations of samples along it, within prompts: alpha 1 then goes from one side of the usual to the other.
         share: how much it explains, from 0 to 1, of what the method's `SHARE` names.
     """
 
@@ -162,33 +164,69 @@ def material(
     job: Job,
     store: Store,
     *,
-    reading: Reading = "text",
-    keep: str | int = "last",
-    pooling: str | None = None,
+    reading: Reading = "picture",
+    keep: Keep = "last",
+    pooling: str = "full",
     progress: Progress | None = None,
     engine: Fill = fill,
 ) -> Material:
     """What a job offers to discovery: its neutral prompts of concepts, and its seeds.
 
     Args:
-        keep: the denoising step, as in `Plan`. pooling: None is the job's.
+        reading: the picture reading shows what was drawn, which is what seeds change. keep: the denoising steps.
+        pooling: of the latents, as in `Plan`.
 
     Raises:
         ScalexError: the plan does not fit the model.
     """
-    told = {"readings": (reading,), "keep": {reading: keep}, "pooling": pooling or job.plan.pooling, "moments": 0}
+    told: dict[str, Any] = {"readings": (reading,), "keep": {reading: keep}, "pooling": pooling, "moments": 0}
     plan = replace(job.plan, **told)
     plan.recipes(job.model)
-    neutral = {p.text: p for p in reversed(job.prompts) if p.role == "concept" and not p.attribute}
-    return Material(job.model, plan, tuple(reversed(neutral.values())), job.seeds, store, engine, progress)
+    neutral: dict[str, Prompt] = {}
+    for prompt in job.prompts:
+        if prompt.role == "concept" and not prompt.attribute:
+            neutral.setdefault(prompt.text, prompt)
+    return Material(job.model, plan, tuple(neutral.values()), job.seeds, store, engine, progress)
 
 
 def discover(seen: Material, name: str, n: int, seed: int = 0) -> list[Found]:
-    """The first n directions that a method finds; the same seed finds the same.
+    """The first n directions that a method finds, as long as samples vary along them; the same seed finds the same.
 
     Raises:
         ScalexError: there is no such method, or as the method.
     """
     chosen = method(name)
     check_count(n, MOST, "")
-    return chosen.discover(seen, n, np.random.default_rng(seed))
+    found = chosen.discover(seen, n, np.random.default_rng(seed))
+    lengths = 2 * _deviations(seen, [one.direction for one in found])
+    return [replace(one, direction=_of_length(one.direction, length)) for one, length in zip(found, lengths)]
+
+
+def _of_length(direction: Direction, length: float) -> Direction:
+    own = float(np.linalg.norm(direction.vector))
+    if not own > 0 or not length > 0:  # no sample moves along it
+        return direction
+    by_seed = None if direction.by_seed is None else direction.by_seed * (length / own)
+    return replace(direction, vector=direction.vector * (length / own), by_seed=by_seed)
+
+
+def _deviations(seen: Material, named: Sequence[Direction]) -> Float[np.ndarray, "n"]:
+    """The standard deviation of samples along each direction, each prompt less its mean."""
+    found = np.zeros(len(named))
+    for pooling in dict.fromkeys(d.of.pooling for d in named):
+        places = [i for i, d in enumerate(named) if d.of.pooling == pooling]
+        whole = pooling == "mean" and seen.plan.pooling == "full"  # these latents are there already
+        latents = seen.latents("full" if whole else pooling)
+        for i in places:
+            unit = named[i].vector / max(float(np.linalg.norm(named[i].vector)), 1e-30)
+            cells = latents.values.shape[-1] // len(unit)
+            along = np.repeat(unit, cells) / cells  # of a map, this is the product with its mean
+            found[i] = _deviation(latents, along, named[i].of.step)
+    return found
+
+
+def _deviation(latents: Latents, along: Float[np.ndarray, "width"], step: int) -> float:
+    k = latents.steps.index(step)
+    parts = [latents.values[rows, :, k] @ along for rows in scratch.blocks(latents.values)]
+    places = np.concatenate(parts)
+    return float((places - places.mean(1, keepdims=True)).std())

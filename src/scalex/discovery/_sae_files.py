@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from scalex.direction_files import Direction, Provenance
-from scalex.discovery._sae import SparseAutoencoder
+from scalex.discovery._sae import Kind, SparseAutoencoder
 from scalex.disk import disk_errors, write_atomic
 from scalex.errors import ScalexError
 from scalex.records import READINGS, Reading, Recipe
@@ -23,7 +23,7 @@ __all__ = ["Origin", "load_sae", "save_sae"]
 
 _CONFIG, _WEIGHTS = "cfg.json", "sae_weights.safetensors"
 _LAYOUT = "6.0.0"  # of SAELens, from which on `cfg.json` looks as it does here
-_ARCHITECTURES = {"topk": "topk", "jumprelu": "batchtopk"}
+_ARCHITECTURES: dict[str, Kind] = {"topk": "topk", "jumprelu": "batchtopk"}
 _ANOTHER = "Name a folder that `scalex train-sae` made"
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from scalex.discovery import Found, Material, check_count
 from scalex.discovery._sae import KINDS, Kind, SparseAutoencoder
 from scalex.discovery._sae_files import Origin, load_sae, save_sae
+from scalex.discovery._sae_job import TABLE, Trained, activations, best_latents, open_trained, separations, train_on
 from scalex.discovery._sae_streams import LatentStream, StoreStream, Stream
 from scalex.discovery._sae_training import Quality, Settings, judge, train
 
@@ -22,6 +23,7 @@ __all__ = [
     "NAME",
     "SETTINGS",
     "SHARE",
+    "TABLE",
     "Kind",
     "LatentStream",
     "Origin",
@@ -30,11 +32,17 @@ __all__ = [
     "SparseAutoencoder",
     "StoreStream",
     "Stream",
+    "Trained",
+    "activations",
+    "best_latents",
     "discover",
     "judge",
     "load_sae",
+    "open_trained",
     "save_sae",
+    "separations",
     "train",
+    "train_on",
 ]
 
 NAME = "sparse autoencoder"
