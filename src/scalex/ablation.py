@@ -11,7 +11,7 @@ import io
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,7 @@ from scalex.organisms.readout import PLANTED, Readout, load_truth
 from scalex.records import Prompt, Rules
 from scalex.scorers import AttributeScorer, scored
 from scalex.scorers.exact import Exact
-from scalex.steering import Erase, check_steers
+from scalex.steering import MOST, Erase, check_steers
 from scalex.wording import did_you_mean
 
 __all__ = ["Ablate", "Ablation", "ablate", "check_switches", "exact_scorers", "random_latents", "switch_off"]
@@ -54,26 +54,31 @@ class Ablate:
 
     Attributes:
         of: where the autoencoder comes from; its pooling says what it reads. steps: as for `Push`.
+        scale: what the latents are multiplied by: 0 switches them off, less than 0 turns them round (SAeUron, Cywiński
+            and Deja 2025, arXiv 2501.18052, does so to unlearn), more than 1 makes them stronger.
 
     Raises:
-        ScalexError: there is no such latent.
+        ScalexError: there is no such latent, or the scale is no number or beyond 100.
     """
 
     sae: SparseAutoencoder
     latents: Sequence[int]
     of: Origin = field(default_factory=Origin)
     steps: Collection[int] | None = None
+    scale: float = 0.0
 
     def __post_init__(self) -> None:
         self.sae.check_latents(self.latents)
+        if not abs(self.scale) <= MOST:
+            raise ScalexError(f"the scale of latents is {self.scale}", f"0 is off; from -{MOST:g} to {MOST:g}")
 
     def __call__(self, samples: Sequence[Sample]) -> Edit:
         """The edit, the same for all samples."""
 
         def off(value: Values, step: int) -> Values:
-            if not self.latents or (self.steps is not None and step not in self.steps):
+            if not self.latents or self.scale == 1 or (self.steps is not None and step not in self.steps):
                 return value
-            return (value.float() - self._added(value)).to(value.dtype)
+            return (value.float() - (1 - self.scale) * self._added(value)).to(value.dtype)
 
         return off
 
@@ -312,6 +317,7 @@ def switch_off(
     attribute: str | None = None,
     value: str | None = None,
     top: int = 5,
+    scale: float = 0.0,
     directions: Sequence[str | Path] = (),
     concepts: Sequence[str] | None = None,
     scorers: Sequence[AttributeScorer] | None = None,
@@ -324,7 +330,7 @@ def switch_off(
     Args:
         folder: of a sparse autoencoder, whose latents are meant. latents: by number; none for the `top` ones whose
             activation tells `value` of `attribute` best from its other values.
-        directions: files of directions to erase, too.
+        scale: what latents are multiplied by, as for `Ablate`. directions: files of directions to erase, too.
         concepts: of the job's spec; None is the first eight. scorers: None is the exact readout of an organism, and
             nothing for other models.
         progress: called with pictures done and to do.
@@ -334,7 +340,7 @@ def switch_off(
     """
     off: dict[str, Steer] = {}
     if folder is not None:
-        off |= _latents_off(job, open_trained(folder), latents, attribute, value, top)
+        off |= _latents_off(job, open_trained(folder), _named(latents, attribute, value, top), scale)
     for file in directions:
         direction = load_direction(file)
         check_steers(direction, job.model)
@@ -345,28 +351,43 @@ def switch_off(
     return ablate(job.model, prompts, job.seeds, job.plan, off, readouts, rules=rules, progress=progress)
 
 
-def _latents_off(
-    job: Job, trained: Trained, latents: Sequence[int], attribute: str | None, value: str | None, top: int
-) -> dict[str, Steer]:
+class _Choice(NamedTuple):
+    """Which latents to switch off."""
+
+    latents: Sequence[int]
+    attribute: str
+    value: str
+    top: int
+
+    def of(self, trained: Trained) -> tuple[list[int], str]:
+        """Their numbers, and what to call them."""
+        if self.latents:
+            return trained.sae.check_latents(self.latents), f"latents {', '.join(map(str, self.latents))}"
+        chosen = best_latents(trained, self.attribute, self.value, self.top)
+        return chosen, f"{len(chosen)} latents of {self.attribute}={self.value}"
+
+
+def _named(latents: Sequence[int], attribute: str | None, value: str | None, top: int) -> _Choice:
+    if not latents and not (attribute and value):
+        raise ScalexError("no latents are named", "Give --latent, or --attribute and --value to find them")
+    return _Choice(latents, attribute or "", value or "", top)
+
+
+def _latents_off(job: Job, trained: Trained, choice: _Choice, scale: float) -> dict[str, Steer]:
     """The latents that were named or found, and as many random ones."""
     check_switches(trained.sae, trained.of, job.model)
-    if latents:
-        chosen, name = trained.sae.check_latents(latents), f"latents {', '.join(map(str, latents))}"
-    elif attribute and value:
-        chosen, name = best_latents(trained, attribute, value, top), f"{top} latents of {attribute}={value}"
-    else:
-        raise ScalexError("no latents are named", "Give --latent, or --attribute and --value to find them")
+    chosen, name = choice.of(trained)
     told = trained.table.drop_duplicates("latent").set_index("latent")["density"]
     density = told.reindex(range(trained.sae.latents)).fillna(0.0).to_numpy(np.float64)
-    found: dict[str, Steer] = {name: Ablate(trained.sae, chosen, trained.of)}
+    found: dict[str, Steer] = {name: Ablate(trained.sae, chosen, trained.of, scale=scale)}
     if density.any():
         others = random_latents(density, chosen, np.random.default_rng(job.spec.rules.seed))
-        found[f"{len(others)} random latents"] = Ablate(trained.sae, others, trained.of)
+        found[f"{len(others)} random latents"] = Ablate(trained.sae, others, trained.of, scale=scale)
     return found
 
 
 def _tried(job: Job, attribute: str | None, concepts: Sequence[str] | None) -> list[Prompt]:
-    """The prompts in their first template: neutral ones, then the attribute's variants."""
+    """The prompts in their first template: of each concept the neutral one, then the attribute's variants."""
     own = [p for p in job.prompts if p.role == "concept" and p.attribute in ("", attribute)]
     known = list(dict.fromkeys(p.concept for p in own))
     chosen = known[:_CONCEPTS] if concepts is None else list(concepts)
@@ -377,7 +398,7 @@ def _tried(job: Job, attribute: str | None, concepts: Sequence[str] | None) -> l
         way_out = did_you_mean(attribute, job.spec.attribute_values, "Attributes")
         raise ScalexError(f"the spec has no attribute {attribute!r}", way_out)
     first = [p for p in own if p.template == own[0].template and p.concept in chosen]
-    return sorted({p.text: p for p in first}.values(), key=lambda p: (p.attribute, p.value))
+    return sorted({p.text: p for p in first}.values(), key=lambda p: (chosen.index(p.concept), p.attribute, p.value))
 
 
 def exact_scorers(job: Job) -> list[AttributeScorer]:
@@ -406,7 +427,7 @@ def _grid(shown: Mapping[str, Mapping[str, Pictures]], side: int = 96) -> Image.
     canvas = Image.new("RGB", (left + len(names) * block, head + len(shown) * (side + gap)), "white")
     draw = ImageDraw.Draw(canvas)
     for column, name in enumerate(names):
-        draw.text((left + column * block, 7), f"{name} off" if name else "as it is", "black", font)
+        draw.text((left + column * block, 7), f"without {name}" if name else "as it is", "black", font)
     for row, (text, own) in enumerate(shown.items()):
         top = head + row * (side + gap)
         draw.text((8, top + side // 2 - 8), text, "black", font)

@@ -64,9 +64,7 @@ def train_sae(
     json_: JsonOpt = False,
 ) -> None:
     """Train a sparse autoencoder on a model's latents, in SAELens' layout. A killed run goes on where it was."""
-    from typing import cast
-
-    from scalex.discovery.sparse_autoencoder import Kind, Settings, train_on
+    from scalex.discovery.sparse_autoencoder import Settings, train_on
     from scalex.errors import ScalexError
     from scalex.jobs import prepare
     from scalex.records import READINGS
@@ -74,7 +72,7 @@ def train_sae(
 
     if reading not in READINGS:
         raise ScalexError(f"unknown reading {reading!r}", f"Choose from {', '.join(READINGS)}")
-    told = Settings(cast(Kind, kind), k, latents, tuple(prefix or ()), steps=training, seed=seed)
+    told = Settings(kind, k, latents, tuple(prefix or ()), steps=training, seed=seed)
     asked: dict[str, Any] = {
         "seeds": seeds,
         "steps": steps,
@@ -131,6 +129,9 @@ def ablate(
     ] = None,
     value: Annotated[str | None, typer.Option("--value", help="Switch off the latents that tell it best.")] = None,
     top: Annotated[int, typer.Option("--top", min=1, help="How many of these.")] = 5,
+    scale: Annotated[
+        float, typer.Option("--scale", help="What latents are multiplied by: 0 is off, -1 turns them round.")
+    ] = 0.0,
     direction: Annotated[
         list[Path] | None, typer.Option("--direction", help="File of a direction to erase; may be repeated.")
     ] = None,
@@ -169,6 +170,7 @@ def ablate(
             attribute=attribute,
             value=value,
             top=top,
+            scale=scale,
             directions=direction or (),
             concepts=concept or None,
             progress=done,

@@ -172,10 +172,10 @@ def _read_weights(place: Path) -> dict[str, torch.Tensor]:
 
 
 def _origin(place: Path, told: dict[str, Any]) -> Origin:
+    reading = told.get("reading", READINGS[0])
+    if reading not in READINGS:
+        raise ScalexError(f"{place / _CONFIG} names no reading: {reading!r}", f"Readings: {', '.join(READINGS)}")
     try:
-        origin = Origin(**(told | {"steps": tuple(told.get("steps", ()))}))
+        return Origin(**(told | {"steps": tuple(told.get("steps", ()))}))
     except TypeError:
         raise ScalexError(f"{place / _CONFIG} tells more of its origin than scalex knows", "Update scalex") from None
-    if origin.reading not in READINGS:
-        raise ScalexError(f"{place / _CONFIG} names no reading: {origin.reading!r}", f"Readings: {', '.join(READINGS)}")
-    return origin

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -50,7 +50,7 @@ class Settings:
         ScalexError: a value is out of its range.
     """
 
-    kind: Kind = "batchtopk"
+    kind: str = "batchtopk"
     k: int = 16
     latents: int | None = None
     prefixes: tuple[int, ...] = ()
@@ -189,7 +189,7 @@ class Trainer:
         """What it has come to, in the units of the vectors. `threshold` in these units, too."""
         p = {name: part.detach().clone() for name, part in self.parts.items()}
         own = self.prefixes if len(self.prefixes) > 1 else ()
-        kind, k = self.settings.kind, self.settings.k
+        kind, k = cast(Kind, self.settings.kind), self.settings.k
         biases = p["encoder_bias"] / self.scale, p["bias"] / self.scale
         return SparseAutoencoder(p["encoder"], biases[0], p["decoder"], biases[1], kind, k, threshold, own)
 
