@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -67,6 +67,7 @@ class Material:
     store: Store
     engine: Fill = fill
     progress: Progress | None = None
+    _held: dict[str, Latents] = field(init=False, repr=False, default_factory=dict)
 
     @property
     def reading(self) -> Reading:
@@ -78,7 +79,7 @@ class Material:
         return self._pooled(pooling).recipes(self.model)[self.reading]
 
     def latents(self, pooling: str | None = None) -> Latents:
-        """The latents of all prompts and seeds, read from the store; what it lacks is captured first.
+        """The latents of all prompts and seeds, read from the store once; what it lacks is captured first.
 
         Beyond a budget of memory they lie in a file: go over `values` in blocks (`scalex.scratch.blocks`).
 
@@ -89,8 +90,11 @@ class Material:
             ScalexError: as capturing and the store raise.
         """
         plan = self._pooled(pooling)
-        self.engine(self.store, self.model, self.prompts, self.seeds, plan, self.progress)
-        return self.store.read(plan.recipes(self.model)[self.reading], self.prompts, self.seeds)
+        if plan.pooling not in self._held:
+            self.engine(self.store, self.model, self.prompts, self.seeds, plan, self.progress)
+            recipe = plan.recipes(self.model)[self.reading]
+            self._held[plan.pooling] = self.store.read(recipe, self.prompts, self.seeds)
+        return self._held[plan.pooling]
 
     def direction(
         self,
