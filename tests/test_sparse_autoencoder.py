@@ -43,7 +43,7 @@ from scalex.records import Latents, Prompt, Recipe
 from scalex.store import Store
 
 WIDTH, FEATURES, ACTIVE = 24, 40, 3
-FAST = Settings(k=ACTIVE, latents=2 * FEATURES, steps=1500, batch=256, dead_after=2_000, rate=3e-3)
+FAST = Settings(k=ACTIVE, latents=2 * FEATURES, steps=800, batch=256, dead_after=2_000, rate=3e-3)
 TINY = Settings(k=4, latents=32, steps=30, batch=32)
 RECIPE = Recipe("m" * 64, "text", "s", 4, 1.0, (0, 3), 0, "mid_block", "mean", "fp32", (4, 8, 8))
 
@@ -137,8 +137,8 @@ def test_the_auxiliary_loss_brings_dead_latents_to_life(known: LatentStream) -> 
         trainer = _sae_training.Trainer(replace(FAST, auxiliary=weight, dead_after=1_000), mean, scale, "cpu")
         with torch.no_grad():
             trainer.parts["encoder_bias"][:70] = -4.0
-        for _, batch in zip(range(800), shuffled(known, places, FAST.batch, 0)):
-            trainer.step(batch, 800)
+        for _, batch in zip(range(500), shuffled(known, places, FAST.batch, 0)):
+            trainer.step(batch, 500)
         alive[weight] = float((~trainer.dead[:70]).float().mean())
         with torch.no_grad():
             trainer.settings = replace(FAST, auxiliary=0.0)
