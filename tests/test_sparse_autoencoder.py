@@ -353,7 +353,7 @@ def test_a_latent_is_a_direction_of_length_one() -> None:
     sae, of = random_sae(), Origin.of(RECIPE)
     direction = of.direction(sae, 3)
     np.testing.assert_allclose(direction.vector, sae.decoder[3].numpy())
-    assert (direction.of.origin, direction.of.pooling, direction.of.model) == ("sparse autoencoder", "mean", "m" * 64)
+    assert (direction.of.origin, direction.of.pooling, direction.of.model) == ("sparse_autoencoder", "mean", "m" * 64)
     with pytest.raises(ScalexError, match=r"there is no latent 12. They are numbered 0..11"):
         of.direction(sae, 12)
 
@@ -568,7 +568,7 @@ def test_what_is_not_there_is_not_switched_off(job: Job, trained: Path) -> None:
 def test_discovery_gives_the_latents_that_explain_most(job: Job, tmp_path: Path) -> None:
     seen = material(job, Store.open(tmp_path))
     found = discover(seen, 3, np.random.default_rng(0))
-    assert [one.direction.name for one in found] == [f"sparse autoencoder {i}" for i in (1, 2, 3)]
+    assert [one.direction.name for one in found] == [f"sparse_autoencoder {i}" for i in (1, 2, 3)]
     assert found[0].share >= found[1].share >= found[2].share >= 0
     again = discover(seen, 3, np.random.default_rng(0))
     assert np.array_equal(found[0].direction.vector, again[0].direction.vector)

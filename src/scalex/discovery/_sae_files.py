@@ -62,7 +62,7 @@ class Origin:
         """
         (latent,) = sae.check_latents([latent])
         step = self.steps[-1] if self.steps else 0
-        name, origin = f"sparse autoencoder {latent}", "sparse autoencoder"
+        name, origin = f"sparse_autoencoder {latent}", "sparse_autoencoder"
         of = Provenance(name, origin, self.reading, step, (), self.model, self.probe, "mean", self.recipe)
         return Direction(sae.decoder[latent].double().cpu().numpy(), of)
 

@@ -48,7 +48,7 @@ __all__ = [
     "train_on",
 ]
 
-NAME = "sparse autoencoder"
+NAME = "sparse_autoencoder"
 SHARE = "of the variance of unseen samples, what is left unexplained without it"
 SETTINGS = Settings(k=8, steps=600)
 
