@@ -65,6 +65,7 @@ STAGES = [
     "naming",
     "discovery",
     "discovering",
+    "ablation",
     "nearest",
     "comparing",
     "gating",

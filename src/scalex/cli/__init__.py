@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from scalex.cli import audits, directions, doctor, organisms, steering, stores
+from scalex.cli import audits, autoencoders, directions, doctor, organisms, steering, stores
 from scalex.errors import ScalexError
 
 __all__ = ["app", "main"]
@@ -21,6 +21,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(audits.app)
+app.add_typer(autoencoders.app)
 app.add_typer(directions.app)
 app.add_typer(steering.app)
 app.add_typer(doctor.app)
