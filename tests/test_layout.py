@@ -48,6 +48,7 @@ STAGES = [
     "directions",
     "direction_files",
     "steering",
+    "library",
     "analyses",
     "differences",
     "matching",

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from scalex.cli import audits, directions, doctor, organisms, stores
+from scalex.cli import audits, directions, doctor, library, organisms, stores
 from scalex.errors import ScalexError
 
 __all__ = ["app", "main"]
@@ -25,6 +25,7 @@ app.add_typer(directions.app)
 app.add_typer(doctor.app)
 app.add_typer(organisms.app, name="organism")
 app.add_typer(stores.app, name="store")
+app.add_typer(library.app, name="directions")
 
 _UsageError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "UsageError")  # click's, or typer's own
 
