@@ -213,9 +213,15 @@ def _estimated(
     step: int,
     concepts: Sequence[str],
 ) -> Direction:
-    templates = tuple(dict.fromkeys(p.template for p in latents.prompts))
-    prompts = {"concepts": tuple(concepts[:_MOST_NAMED]), "templates": templates}
-    of = Provenance(name, origin, latents.reading, latents.steps[step], latents.seeds, **prompts)
+    of = Provenance(
+        name,
+        origin,
+        latents.reading,
+        latents.steps[step],
+        latents.seeds,
+        concepts=tuple(concepts[:_MOST_NAMED]),
+        templates=tuple(dict.fromkeys(p.template for p in latents.prompts)),
+    )
     return Direction(by_seed.mean(0), of, by_seed)
 
 
@@ -265,8 +271,9 @@ def save_direction(direction: Direction, path: str | Path) -> Path:
 
     file = Path(path)
     tensors = {"vector": direction.vector} | ({} if direction.by_seed is None else {"by_seed": direction.by_seed})
-    saved = {"scalex": version("scalex-diffusion"), "made": datetime.now(UTC).date().isoformat()}
-    of = direction.of if direction.of.made else replace(direction.of, **saved)
+    of = direction.of
+    if not of.made:
+        of = replace(of, scalex=version("scalex-diffusion"), made=datetime.now(UTC).date().isoformat())
     metadata = {"format": _FORMAT, "version": _VERSION, "of": json.dumps(asdict(of), ensure_ascii=False)}
     with disk_errors(file.parent, option="--save"):
         file.parent.mkdir(parents=True, exist_ok=True)
