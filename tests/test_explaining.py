@@ -285,7 +285,7 @@ def test_the_command_leaves_table_and_pictures(folder: Path, tiny_folder: Callab
     shown = CliRunner().invoke(app, words)
     assert shown.exit_code == 0, shown.output
     lines = shown.stdout.splitlines()
-    assert re.search(r"semantic +effect +95 % +q +flipped", lines[0])
+    assert re.search(r"semantic +effect +95 % +q +in words +shuffled +flipped", lines[0])
     assert any(line.startswith("Not tested: ") for line in lines)
     told = json.loads((tmp_path / "out" / "explanation.json").read_text())
     assert (told["class"], told["unit"], told["concepts"]) == ("indoor", "probability", ["nurse", "cook"])

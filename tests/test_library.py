@@ -10,10 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from diffusers import DiffusionPipeline
 from safetensors import safe_open
 from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
+import scalex
 from scalex.cli import app
 from scalex.direction_files import Direction, Provenance, Validation, load_direction, save_direction
 from scalex.errors import ScalexError
@@ -174,3 +177,24 @@ def test_another_models_direction_is_refused(tiny_folder: Callable[..., Path], l
     assert run("show", tmp_path / "own.safetensors", "--model", model)[1].endswith(f"It fits {model}.\n")
     with pytest.raises(ScalexError, match="was found in another model"):
         run("show", tmp_path / "other.safetensors", "--model", model)
+
+
+def test_an_export_steers_in_plain_diffusers_as_the_docs_say(tiny_folder: Callable[..., Path], tmp_path: Path) -> None:
+    pipe = DiffusionPipeline.from_pretrained(tiny_folder())
+    pipe.set_progress_bar_config(disable=True)
+    vector = np.random.default_rng(0).normal(size=pipe.unet.config.block_out_channels[-1])
+    direction = Direction(vector, Provenance("own", "attribute", "text", 0, (), "", "mid_block", "mean"))
+
+    def draw() -> np.ndarray:
+        noise = torch.Generator().manual_seed(0)
+        return np.asarray(pipe("a nurse", num_inference_steps=2, generator=noise, output_type="np").images)
+
+    plain = draw()
+    with scalex.steer(pipe, direction, 2.0):
+        steered = draw()
+    export_direction(direction, tmp_path / "own.npy")
+    added = 2.0 * torch.from_numpy(np.load(tmp_path / "own.npy"))[:, None, None]
+    hook = pipe.unet.mid_block.register_forward_hook(lambda module, given, value: value + added.to(value))
+    np.testing.assert_allclose(draw(), steered, atol=1e-5)
+    hook.remove()
+    assert abs(steered - plain).max() > 1e-3

@@ -5,9 +5,10 @@ drawn with and without alpha times it. The *effect* is the mean change of the cl
 by seed, with a bootstrap interval over seeds, a sign-flip p, and q over all that was tested.
 
 After the idea of DiffEx (Kazimi, Allada and Yanardag 2024, arXiv 2412.18604): a hierarchy of semantics, searched with a
-beam. There the semantics come from a vision-language model and edits are made by text; here the hierarchy is the
-user's, edits are directions at the probe, and effects have intervals. So that what opened a branch does not also test
-it, each level of the search draws seeds of its own, and none that directions were estimated from.
+beam. There the semantics come from a vision-language model and edits are made by text. Here the hierarchy is the
+user's, effects have intervals, and edits are directions at the probe. A direction may drag along what it should not, so
+what it does counts as far as saying the semantic in the prompt does so too. So that what opened a branch does not also
+test it, each level of the search draws seeds of its own, and none that directions were estimated from.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from jaxtyping import Float
 
-from scalex.capture import Progress, generate
+from scalex.capture import Progress, Steer, generate
 from scalex.classifiers import Classifier, Pictures
 from scalex.direction_files import Direction, stamped, variant_direction
 from scalex.engine import fill
@@ -47,6 +48,7 @@ Edit: TypeAlias = Literal["steering", "words"]
 _WITHOUT, _WITH = "without", "with"  # names of the two ends of a semantic among prompts
 _SHUFFLES = 0  # the seed of the shuffled channels
 _RAISES, _LOWERS, _HARDLY, _UNSEEN = "raises it", "lowers it", "hardly moves it", "not seen to move it"
+_ALONE = ", words do not"
 _MARGIN = 0.05  # of a probability
 _SIDE = 256  # pixels of the pictures that are kept to be looked at, about
 
@@ -63,9 +65,12 @@ class Tested:
         changed: how far pictures moved: root mean square over pixels, of the range of a pixel. Near 0, the semantic was
             not shown, and nothing is said of it.
         shuffled: the effect of the same direction with its channels shuffled; NaN where that was not measured.
+        worded: the effect of saying it in the prompt instead, on the same seeds, where steering seemed to have one; a
+            direction may drag along what its semantic is not. confirmed: whether that goes the same way, p <= 0.05;
+            None where words were not tried.
         by_concept: the effect on each concept.
-        verdict: "raises it", "lowers it", "hardly moves it" where the whole interval lies within the margin, or "not
-            seen to move it": never that there is no effect.
+        verdict: "raises it", "lowers it", either with ", words do not", "hardly moves it" where the whole interval lies
+            within the margin, or "not seen to move it": never that there is no effect.
         opened: whether its finer kinds were tested; None where it has none.
     """
 
@@ -81,13 +86,23 @@ class Tested:
     flipped: float
     changed: float
     by_concept: Mapping[str, float]
+    worded: float = math.nan
+    confirmed: bool | None = None
     shuffled: float = math.nan
     verdict: str = ""
     opened: bool | None = None
 
     @property
+    def agreed(self) -> float:
+        """The size of the effect that a ranking trusts: the smaller one of steering and of words, where both are known,
+        and 0 where they part."""
+        if math.isnan(self.worded):
+            return abs(self.effect)
+        return min(abs(self.effect), abs(self.worded)) if self.effect * self.worded > 0 else 0.0
+
+    @property
     def moves(self) -> bool:
-        """Whether it was seen to move the score by more than the margin."""
+        """Whether it was seen to move the score by more than the margin, and words did not contradict."""
         return self.verdict in (_RAISES, _LOWERS)
 
 
@@ -101,7 +116,7 @@ class Pruned:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What was tested, strongest first: those that were seen to move the score, then the others by their effect.
+    """What was tested: first what was seen to move the score, the strongest (`Tested.agreed`) first; then the others.
 
     Attributes:
         samples: by semantic, the first pictures without and with it, and their scores.
@@ -169,11 +184,24 @@ class Scenes:
 
     def without(self, seeds: Sequence[int]) -> Pictures:
         """Plain pictures: all seeds of the first concept, then of the next."""
-        return self._kept(("", tuple(seeds)), lambda: self._draw([(c, self.text(c)) for c in self.concepts], seeds))
+        return self._kept(("", tuple(seeds)), lambda: self._draw(seeds))
 
     def having(self, semantic: Semantic, seeds: Sequence[int]) -> Pictures:
         """The same pictures with a semantic."""
-        return self._kept((semantic.name, tuple(seeds)), lambda: self._having(semantic, seeds))
+        if self.edit == "words":
+            return self.worded(semantic, seeds)
+        return self._kept((semantic.name, tuple(seeds)), lambda: self._pushed(self.directions(semantic), seeds))
+
+    def worded(self, semantic: Semantic, seeds: Sequence[int]) -> Pictures:
+        """The same seeds with the semantic said in the prompt; of several patterns each seed has the next one."""
+
+        def draw() -> Pictures:
+            template, patterns = self.job.spec.templates[0], semantic.after
+            turns = [(seed, patterns[i % len(patterns)]) for i, seed in enumerate(seeds)]
+            asked = [(_prompt(template, said(pattern, c)), seed) for c in self.concepts for seed, pattern in turns]
+            return generate(self.job.model, asked, self.job.plan)
+
+        return self._kept((f"{semantic.name}, in words", tuple(seeds)), draw)
 
     def shuffled(self, semantic: Semantic, seeds: Sequence[int]) -> Pictures:
         """The same pictures, pushed along the semantic's directions with their channels shuffled."""
@@ -208,20 +236,14 @@ class Scenes:
             for template in self.job.spec.templates
         ]
 
-    def _having(self, semantic: Semantic, seeds: Sequence[int]) -> Pictures:
-        if self.edit == "steering":
-            return self._pushed(self.directions(semantic), seeds)
-        template = self.job.spec.templates[0]  # of several patterns the first
-        texts = [(c, _prompt(template, said(semantic.after[0], c))) for c in self.concepts]
-        return self._draw(texts, seeds)
-
     def _pushed(self, directions: Mapping[str, Direction], seeds: Sequence[int]) -> Pictures:
         own = {c: {(self.text(c), seed): self.alpha for seed in seeds} for c in self.concepts}
         pushes = together(*(Push(directions[c], own[c]) for c in self.concepts))
-        return self._draw([(c, self.text(c)) for c in self.concepts], seeds, pushes)
+        return self._draw(seeds, pushes)
 
-    def _draw(self, texts: Sequence[tuple[str, str]], seeds: Sequence[int], steer: Any = None) -> Pictures:
-        return generate(self.job.model, [(text, seed) for _, text in texts for seed in seeds], self.job.plan, steer)
+    def _draw(self, seeds: Sequence[int], steer: Steer | None = None) -> Pictures:
+        samples = [(self.text(c), seed) for c in self.concepts for seed in seeds]
+        return generate(self.job.model, samples, self.job.plan, steer)
 
     def _kept(self, key: tuple[str, tuple[int, ...]], make: Any) -> Pictures:
         if key in self._pictures:
@@ -309,10 +331,10 @@ def explain(
 
 
 def _ranked(tested: Sequence[Tested], level: float, margin: float) -> list[Tested]:
-    """With q and verdict; what moves the score first, and the largest effects first."""
+    """With q and verdict; what moves the score first, and the largest agreed effects first."""
     q = benjamini_hochberg(np.array([t.p for t in tested]))
     judged = [replace(t, q=float(one), verdict=_verdict(t, float(one), level, margin)) for t, one in zip(tested, q)]
-    return sorted(judged, key=lambda t: (not t.moves, -abs(t.effect)))
+    return sorted(judged, key=lambda t: (not t.moves, t.verdict in (_HARDLY, _UNSEEN), -t.agreed))
 
 
 def _verdict(tested: Tested, q: float, level: float, margin: float) -> str:
@@ -320,7 +342,7 @@ def _verdict(tested: Tested, q: float, level: float, margin: float) -> str:
         return _HARDLY
     if not q <= 1 - level:
         return _UNSEEN
-    return _RAISES if tested.effect > 0 else _LOWERS
+    return (_RAISES if tested.effect > 0 else _LOWERS) + (_ALONE if tested.confirmed is False else "")
 
 
 class _Search:
@@ -371,8 +393,9 @@ class _Search:
         before, first = self._before(level)
         after = self._scenes.having(semantic, self._of(level))
         second = self._classifier(after)
-        change = (second - first)[:, self.column].reshape(len(self._scenes.concepts), self._seeds)
+        change = self._change(first, second)
         by_seed = change.mean(0)[None]
+        p = sign_flip_p(self._resampling, by_seed)
         low, high = bootstrap_interval(self._resampling, by_seed, self._rules.level)
         self._keep(semantic, before, after, np.stack([first, second])[:, :, self.column])
         won = [scores.argmax(1) == self.column for scores in (first, second)]
@@ -384,12 +407,28 @@ class _Search:
             float(by_seed.mean()),
             low,
             high,
-            sign_flip_p(self._resampling, by_seed),
+            p,
             math.nan,
             float((won[0] != won[1]).mean()),
             _apart(before, after),
             dict(zip(self._scenes.concepts, map(float, change.mean(1)), strict=True)),
+            *self._in_words(semantic, level, float(by_seed.mean()), p),
         )
+
+    def _in_words(self, semantic: Semantic, level: int, effect: float, p: float) -> tuple[float, bool | None]:
+        """The effect of saying it, and whether that goes the same way; where steering seemed to have one."""
+        alpha = 1 - self._rules.level
+        if self._scenes.edit == "words" or p > alpha:
+            return math.nan, None
+        _, first = self._before(level)
+        by_seed = self._change(first, self._classifier(self._scenes.worded(semantic, self._of(level)))).mean(0)[None]
+        found = float(by_seed.mean())
+        return found, found * effect > 0 and sign_flip_p(self._resampling, by_seed) <= alpha
+
+    def _change(
+        self, first: Float[np.ndarray, "n classes"], second: Float[np.ndarray, "n classes"]
+    ) -> Float[np.ndarray, "concepts seeds"]:
+        return np.asarray((second - first)[:, self.column].reshape(len(self._scenes.concepts), self._seeds))
 
     def _keep(self, semantic: Semantic, before: Pictures, after: Pictures, scores: Float[np.ndarray, "2 n"]) -> None:
         """The first seeds of every concept in turn, not the most telling ones."""

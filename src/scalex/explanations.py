@@ -119,14 +119,25 @@ def _known(value: Any) -> Any:
 
 def in_rows(found: Explanation) -> list[tuple[str, ...]]:
     """The table of an explanation as cells of text, the head first."""
-    head = ("", "semantic", "effect", "95 %" if found.tested else "", "q", "flipped", "changed", "shuffled", "verdict")
+    head = (
+        "",
+        "semantic",
+        "effect",
+        "95 %" if found.tested else "",
+        "q",
+        "in words",
+        "shuffled",
+        "flipped",
+        "changed",
+        "verdict",
+    )
     return [head, *(_row(i, t) for i, t in enumerate(found.tested, start=1))]
 
 
 def _row(rank: int, t: Tested) -> tuple[str, ...]:
-    shuffled = "" if math.isnan(t.shuffled) else f"{t.shuffled:+.2f}"
+    worded, shuffled = ("" if math.isnan(x) else f"{x:+.2f}" for x in (t.worded, t.shuffled))
     closed = " (not opened)" if t.opened is False else ""
-    numbers = (f"{t.effect:+.2f}", _span(t), f"{t.q:.2g}", f"{t.flipped:.0%}", f"{t.changed:.2f}", shuffled)
+    numbers = (f"{t.effect:+.2f}", _span(t), f"{t.q:.2g}", worded, shuffled, f"{t.flipped:.0%}", f"{t.changed:.2f}")
     return (str(rank), t.semantic.name, *numbers, t.verdict + closed)
 
 
@@ -167,7 +178,7 @@ def grid(found: Explanation, top: int = 3) -> Image.Image:
     head = 3 * _TEXT + _GAP
     canvas = Image.new("RGB", (_LABEL + columns * (_CELL + _GAP) + _GAP, head + len(shown) * block), "white")
     draw = ImageDraw.Draw(canvas)
-    title = f"What moves {found.classifier}'s {found.unit} of {found.target!r}"
+    title = f"{found.classifier}: what moves its {found.unit} of {found.target!r}"
     draw.text((_GAP, _GAP), title, _INK, ImageFont.load_default(_TEXT + 3))
     for i, t in enumerate(shown):
         _block(canvas, draw, head + i * block, f"{i + 1}. {_title(t)}", found.samples[t.semantic.name])

@@ -75,7 +75,10 @@ def directions_show(
     if json_:
         say_json(told)
     else:
-        say_table([(key, _said(key, value)) for key, value in told.items() if value not in ("", (), None)])
+        said = {
+            key: value for key, value in told.items() if value not in ("", (), None) and (key, value) != ("moments", 0)
+        }
+        say_table([(key, _said(key, value)) for key, value in said.items()])
     loaded = _loaded(model, unet, device)
     if loaded is not None:
         check_steers(direction, loaded)

@@ -54,9 +54,9 @@ JOBS = {
     ),
 }
 CONCEPTS = ("pilot", "mechanic", "farmer", "factory worker")
-"""Of these the organism draws nearly all as men, at work outdoors."""
+"""Of these the organism draws mostly men; they work outdoors."""
 
-STRAYS = ("judge", "singer", "teacher", "astronaut", "firefighter", "guard")
+STRAYS = ("singer", "teacher", "astronaut", "firefighter")
 """Jobs in which the confounded pictures show both genders."""
 
 # A job is said of men, before and after: else women would come along with the jobs that the organism gives to women.
@@ -72,8 +72,8 @@ HIERARCHY = {
         },
         "outdoor": {
             "from": "man {}",
-            "to": [f"man {job}" for job in ("firefighter", "astronaut")],
-            "finer": {job: {"from": "man {}", "to": f"man {job}"} for job in ("firefighter", "astronaut")},
+            "to": [f"man {job}" for job in ("construction worker", "guard")],
+            "finer": {job: {"from": "man {}", "to": f"man {job}"} for job in ("construction worker", "guard")},
         },
     },
     "mood": {
