@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from scalex.auditing import Audit, analyze, audit, open_run, render_report
     from scalex.comparing import Comparison, compare
     from scalex.errors import ScalexError
+    from scalex.explanations import explain_classifier
     from scalex.gating import Gate, check
     from scalex.jobs import prepare
     from scalex.models import load_model
@@ -34,6 +35,7 @@ __all__ = [
     "audit",
     "check",
     "compare",
+    "explain_classifier",
     "load_model",
     "load_spec",
     "open_run",
@@ -51,6 +53,7 @@ _HOMES = {
     **dict.fromkeys(("Erase", "Push", "steer", "together"), "scalex.steering"),
     "ScalexError": "scalex.errors",
     "Store": "scalex.store",
+    "explain_classifier": "scalex.explanations",
     "load_model": "scalex.models",
     "prepare": "scalex.jobs",
 }

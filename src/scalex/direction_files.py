@@ -1,8 +1,9 @@
 """Directions with a name, an origin and an uncertainty, and files of them that others can steer with.
 
 A file is a safetensors file: `vector`, where it was estimated from seeds also `by_seed`, and in its metadata where it
-comes from. What a direction was learned from is told apart by seeds, so that whoever applies it to the same seeds can
-leave each one out.
+comes from, when and by which scalex it was written, and what steering with it was seen to do, once that was measured.
+What a direction was learned from is told apart by seeds, so that whoever applies it to the same seeds can leave each
+one out.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from scalex.records import READINGS, Latents, Reading, Recipe, Role
 __all__ = [
     "Direction",
     "Provenance",
+    "Validation",
     "attribute_directions",
     "averaged",
     "check_fits",
@@ -39,6 +43,25 @@ __all__ = [
 _FORMAT, _VERSION = "scalex direction", "1"
 
 
+_MOST_NAMED = 1000  # concepts in a provenance: those of a vocabulary, not of a hundred thousand captions
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """What pushing on a direction was seen to do.
+
+    Attributes:
+        readout: by which it was seen, as scorers call themselves. slope: of the readout against alpha, with its
+            interval from low to high. verdict: "acts", ...
+    """
+
+    readout: str
+    slope: float
+    low: float
+    high: float
+    verdict: str
+
+
 @dataclass(frozen=True, slots=True)
 class Provenance:
     """Where a direction comes from. Fields of a model are empty until it is `stamped` with a recipe.
@@ -49,6 +72,8 @@ class Provenance:
         reading: in which it was found. step: the denoising step, counted from 0.
         seeds: that it was estimated from; empty where it was not estimated from seeds.
         model: fingerprint. probe, pooling, moments: as in `Recipe`. recipe: id of the recipe of its latents.
+        concepts, templates: the prompts that it was made of; of more than 1,000 concepts the first. Empty: not told.
+        validation: None until it was validated. scalex, made: the version and the day (UTC) that first saved it.
     """
 
     name: str
@@ -61,6 +86,11 @@ class Provenance:
     pooling: str = ""
     recipe: str = ""
     moments: int = 0
+    concepts: tuple[str, ...] = ()
+    templates: tuple[str, ...] = ()
+    validation: Validation | None = None
+    scalex: str = ""
+    made: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,11 +165,12 @@ def attribute_directions(
         [directions.variants_of(latents, c, attribute, values, step) for c in latents.concepts], axis=(0, 2)
     )
     if len(values) == 2:
-        yield _estimated(latents, f"{attribute}: {values[0]} to {values[1]}", "attribute", means[1] - means[0], step)
+        name = f"{attribute}: {values[0]} to {values[1]}"
+        yield _estimated(latents, name, "attribute", means[1] - means[0], step, latents.concepts)
         return
     for i, value in enumerate(values):
         others = np.delete(means, i, axis=0).mean(0)
-        yield _estimated(latents, f"{attribute}: {value}", "value", means[i] - others, step)
+        yield _estimated(latents, f"{attribute}: {value}", "value", means[i] - others, step, latents.concepts)
 
 
 def variant_direction(
@@ -151,7 +182,8 @@ def variant_direction(
         ScalexError: a variant was not captured.
     """
     first, second = (latents.of(concept, attribute, value, step, role).mean(0, dtype=np.float64) for value in values)
-    return _estimated(latents, f"{attribute} of {concept}: {values[0]} to {values[1]}", "own", second - first, step)
+    name = f"{attribute} of {concept}: {values[0]} to {values[1]}"
+    return _estimated(latents, name, "own", second - first, step, [concept])
 
 
 def concept_direction(
@@ -164,9 +196,10 @@ def concept_direction(
     """
     own = _by_seed(latents, concept, role, step)
     if reference:
-        return _estimated(latents, concept, "concept", own - _by_seed(latents, reference, "reference", step), step)
+        neutral = _by_seed(latents, reference, "reference", step)
+        return _estimated(latents, concept, "concept", own - neutral, step, [concept, reference])
     everyone = np.mean([_by_seed(latents, name, role, step) for name in latents.named(role)], axis=0)
-    return _estimated(latents, concept, "concept", own - everyone, step)
+    return _estimated(latents, concept, "concept", own - everyone, step, [concept])
 
 
 def _by_seed(latents: Latents, concept: str, role: Role, step: int) -> Float[np.ndarray, "seeds width"]:
@@ -174,9 +207,22 @@ def _by_seed(latents: Latents, concept: str, role: Role, step: int) -> Float[np.
 
 
 def _estimated(
-    latents: Latents, name: str, origin: str, by_seed: Float[np.ndarray, "seeds width"], step: int
+    latents: Latents,
+    name: str,
+    origin: str,
+    by_seed: Float[np.ndarray, "seeds width"],
+    step: int,
+    concepts: Sequence[str],
 ) -> Direction:
-    of = Provenance(name, origin, latents.reading, latents.steps[step], latents.seeds)
+    of = Provenance(
+        name,
+        origin,
+        latents.reading,
+        latents.steps[step],
+        latents.seeds,
+        concepts=tuple(concepts[:_MOST_NAMED]),
+        templates=tuple(dict.fromkeys(p.template for p in latents.prompts)),
+    )
     return Direction(by_seed.mean(0), of, by_seed)
 
 
@@ -241,6 +287,8 @@ def check_fits(direction: Direction, recipe: Recipe, width: int) -> None:
 def save_direction(direction: Direction, path: str | Path) -> Path:
     """Writes a direction, whole or not at all, in float32. Returns the path.
 
+    Version and day are written into its provenance, unless it was saved before.
+
     Raises:
         ScalexError: the disk is full or the folder cannot be written to.
     """
@@ -248,7 +296,10 @@ def save_direction(direction: Direction, path: str | Path) -> Path:
 
     file = Path(path)
     tensors = {"vector": direction.vector} | ({} if direction.by_seed is None else {"by_seed": direction.by_seed})
-    metadata = {"format": _FORMAT, "version": _VERSION, "of": json.dumps(asdict(direction.of), ensure_ascii=False)}
+    of = direction.of
+    if not of.made:
+        of = replace(of, scalex=version("scalex-diffusion"), made=datetime.now(UTC).date().isoformat())
+    metadata = {"format": _FORMAT, "version": _VERSION, "of": json.dumps(asdict(of), ensure_ascii=False)}
     with disk_errors(file.parent, option="--save"):
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(file, save({k: np.ascontiguousarray(v, np.float32) for k, v in tensors.items()}, metadata))
@@ -285,9 +336,10 @@ def _provenance(file: Path, metadata: Mapping[str, str]) -> Provenance:
         raise ScalexError(wrong, "Update scalex")
     try:
         told: dict[str, Any] = json.loads(metadata["of"])
-        reading, seeds = told["reading"], tuple(told["seeds"])
+        reading, listed = told["reading"], {key: tuple(told.get(key, ())) for key in ("seeds", "concepts", "templates")}
+        validation = Validation(**told["validation"]) if told.get("validation") else None
         if reading in READINGS:
-            return Provenance(**(told | {"seeds": seeds}))
+            return Provenance(**(told | listed | {"validation": validation}))
     except (KeyError, TypeError, ValueError):
         raise ScalexError(f"direction file {file} does not say where it comes from", "Make it again") from None
     raise ScalexError(f"direction file {file} names no reading: {reading!r}", f"Readings: {', '.join(READINGS)}")
