@@ -165,11 +165,17 @@ class Classifier(NamedTuple):
         return np.asarray((samples - self.origin) @ self.weights.T - self.offset)
 
 
-def classifier(variants: Float[np.ndarray, "values templates seeds width"], method: Method = "mean") -> Classifier:
-    """The discriminants of `discriminants`, learned on all seeds of the variants: for samples of other seeds."""
-    origin = variants.mean((0, 1, 2))
-    means, weights = _class_means(variants - origin, method)
-    return Classifier(origin, weights, (means * weights).sum(1) / 2)
+def classifier(means: Float[np.ndarray, "values width"], within: Float[np.ndarray, "samples width"]) -> Classifier:
+    """Fisher's discriminants between values of these means, learned once: for samples that none of it comes from.
+
+    Args:
+        within: what samples differ by that show the same value, which gives the covariance (shrunk, as for
+            `discriminants`).
+    """
+    origin = means.mean(0)
+    centred = means - origin
+    weights = _solve_shrunk(within, centred)
+    return Classifier(origin, weights, (centred * weights).sum(1) / 2)
 
 
 def separability(

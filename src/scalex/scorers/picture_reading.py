@@ -1,36 +1,35 @@
 """The model's own picture reading as a scorer: pictures -> autoencoder -> one stopped forward without words -> value.
 
-What a picture shows is told as the analysis `rates` tells it: by the discriminant between the variants of the concept,
-learned from the latents of an audit. It needs no other model, and nobody's labels but the variants' own prompts. The
-pictures must be of other seeds than those latents: name seeds that they share, and they are not learned from.
+What a picture shows is told as the analysis `rates` tells it: by Fisher's discriminant between the variants of the
+concept, learned from the latents of an audit. It needs no other model, and nobody's labels but the variants' own
+prompts. Only the covariance is that of all concepts: pushed pictures may differ in ways that the concept's own never
+did. The pictures must be of other seeds than those latents: name seeds that they share, and they are not learned from.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
-from scalex import directions
+from scalex import directions, stats
 from scalex.analyses.rates import METHOD
 from scalex.capture import Plan, Sample, capture_pictures, picture_size
 from scalex.directions import Classifier
 from scalex.errors import ScalexError
 from scalex.models import Model
 from scalex.records import Latents, Reading, Rules
-from scalex.scorers import AttributeScorer
+from scalex.scorers import AttributeScorer, Readouts
 from scalex.scorers._calling import Remembered, one_hot
 from scalex.stats import MIN_SEEDS
 
 __all__ = ["ConceptReading", "PictureReader", "PictureReading", "picture_readouts"]
 
 _NOISE = (6_000_000,)  # seeds of the reading noise: far from those of an audit
-_KEPT = 0.05  # of a concept's own pictures fall outside of what counts as the concept
-_OTHERS = 0  # seed of the choice of others that a concept is told from
-
-Variants = Float[np.ndarray, "values templates seeds width"]
+_SAMPLES = 2048  # behind a covariance
 
 
 class PictureReader:
@@ -92,64 +91,98 @@ class PictureReading:
 
 @dataclass(frozen=True, eq=False)
 class ConceptReading:
-    """Whether pictures still look like those of a concept: as 95 of 100 of its own do, held against other concepts'.
+    """Whether pictures show a concept: whether of all concepts it, or one that cannot be told from it, is the nearest.
 
     Attributes:
-        least: how much more a picture must look like the concept than like others.
+        alike: which of the classifier's concepts count as this one: itself, and those whose pictures are like its own.
     """
 
     reader: PictureReader
     classifier: Classifier
     values: tuple[str, ...]
-    least: float
-    separability: float
+    alike: tuple[int, ...]
     attribute: str = "concept"
     name: str = "picture reading"
 
     def score(self, pictures: UInt8[np.ndarray, "n height width 3"]) -> Float[np.ndarray, "n values"]:
         """1 where it does, else 0."""
-        scores = self.classifier(self.reader.read(pictures))
-        return np.asarray(scores[:, 1] - scores[:, 0] >= self.least, dtype=np.float64)[:, None]
+        nearest = self.classifier(self.reader.read(pictures)).argmax(1)
+        return np.asarray(np.isin(nearest, self.alike), dtype=np.float64)[:, None]
 
 
-@dataclass(frozen=True, eq=False)
 class _Readouts:
-    reader: PictureReader
-    latents: Latents
-    rules: Rules
+    """Scorers by concept and attribute; what they share is learned once."""
+
+    def __init__(self, reader: PictureReader, latents: Latents, rules: Rules) -> None:
+        self._reader, self._latents, self._rules = reader, latents, rules
+        self._within: dict[tuple[str, tuple[str, ...]], Float[np.ndarray, "samples width"]] = {}
 
     def __call__(self, concept: str, attribute: str, values: tuple[str, ...]) -> AttributeScorer | None:
         if attribute == "concept":
             return self._concept(concept)
-        variants = directions.variants_of(self.latents, concept, attribute, values)
+        variants = directions.variants_of(self._latents, concept, attribute, values)
         apart = float(directions.separability(variants, METHOD).min())
-        if not apart >= self.rules.floor:
+        if not apart >= self._rules.floor:
             return None
-        return PictureReading(self.reader, directions.classifier(variants, METHOD), attribute, values, apart)
+        learned = directions.classifier(variants.mean((1, 2)), self._spread(attribute, values))
+        return PictureReading(self._reader, learned, attribute, values, apart)
+
+    def _spread(self, attribute: str, values: tuple[str, ...]) -> Float[np.ndarray, "samples width"]:
+        """How pictures of the same concept and value differ, over all concepts: among them are men with either tone of
+        skin, though this concept's own may all be women."""
+        key = (attribute, values)
+        if key not in self._within:
+            each = (directions.variants_of(self._latents, c, attribute, values) for c in self._latents.concepts)
+            parts = [_thinned(v - v.mean((1, 2))[:, None, None], len(self._latents.concepts)) for v in each]
+            self._within[key] = np.concatenate(parts)
+        return self._within[key]
 
     def _concept(self, concept: str) -> ConceptReading | None:
-        both = self._against_others(concept)
-        if both is None:
+        names = self._latents.concepts
+        if concept not in names or len(names) < 2:
             return None
-        scores = directions.discriminants(both[1:], both, METHOD)
-        least = float(np.quantile(scores[1] - scores[0], _KEPT))
-        apart = float(directions.separability(both, METHOD).min())
-        return ConceptReading(self.reader, directions.classifier(both, METHOD), (concept,), least, apart)
+        learned, alike = self._concepts
+        own = names.index(concept)
+        same = {own, *(i for i in range(len(names)) if alike[own, i])}
+        return ConceptReading(self._reader, learned, (concept,), tuple(sorted(same)))
 
-    def _against_others(self, concept: str) -> Variants | None:
-        """As many samples of other concepts as of this one, its variants among them; None where there are no others."""
-        rows = [i for i, p in enumerate(self.latents.prompts) if p.role == "concept"]
-        own = [i for i in rows if self.latents.prompts[i].concept == concept]
-        others = [i for i in rows if self.latents.prompts[i].concept != concept]
-        if not own or not others:
-            return None
-        drawn = np.random.default_rng(_OTHERS).choice(others, len(own), replace=len(others) < len(own))
-        return np.stack([self.latents.values[some, :, -1] for some in (np.sort(drawn), own)]).astype(np.float64)
+    @cached_property
+    def _concepts(self) -> tuple[Classifier, Bool[np.ndarray, "concepts concepts"]]:
+        """What tells all concepts apart, and which pairs it cannot: those below the floor on seeds it has not seen."""
+        n = len(self._latents.seeds)
+        first = self._between(np.arange(n) % 2 == 0)
+        scores = [first(self._samples(c)[:, 1::2].reshape(-1, first.origin.size)) for c in self._latents.concepts]
+        alike = np.zeros((len(scores), len(scores)), bool)
+        for i, own in enumerate(scores):
+            for k, other in enumerate(scores[:i]):
+                apart = stats.auc(other[:, i] - other[:, k], own[:, i] - own[:, k])
+                alike[i, k] = alike[k, i] = apart < self._rules.floor
+        return self._between(np.ones(n, bool)), alike
+
+    def _between(self, seeds: Bool[np.ndarray, "seeds"]) -> Classifier:
+        """Tells concepts apart, each by all its prompts, whatever values these spell out."""
+        means, parts, names = [], [], self._latents.concepts
+        for concept in names:
+            samples = self._samples(concept)[:, seeds]
+            means.append(samples.mean((0, 1)))
+            parts.append(_thinned(samples - means[-1], len(names)))
+        return directions.classifier(np.array(means), np.concatenate(parts))
+
+    def _samples(self, concept: str) -> Float[np.ndarray, "prompts seeds width"]:
+        """Of a concept's prompts, neutral ones and variants."""
+        rows = [i for i, p in enumerate(self._latents.prompts) if p.role == "concept" and p.concept == concept]
+        return np.asarray(self._latents.values[rows, :, -1], dtype=np.float64)
+
+
+def _thinned(residuals: Float[np.ndarray, "*n width"], n_parts: int) -> Float[np.ndarray, "samples width"]:
+    """Rows from all over, so few that all parts together stay within what a covariance needs."""
+    rows = residuals.reshape(-1, residuals.shape[-1])
+    return rows[:: max(1, -(-len(rows) * n_parts // _SAMPLES))]
 
 
 def picture_readouts(
     model: Model, plan: Plan, latents: Latents, *, without: Sequence[int] = (), rules: Rules | None = None
-) -> _Readouts:
+) -> Readouts:
     """Picture readings for every concept and attribute of an audit: `readouts(concept, attribute, values)`.
 
     The attribute "concept" asks whether pictures still look like the concept. None where the reading cannot tell: the

@@ -23,7 +23,7 @@ import pandas as pd
 from PIL import Image
 
 from scalex import runs, stats
-from scalex.auditing import latents_of, open_run, render_report
+from scalex.auditing import Audit, latents_of, open_run, render_report
 from scalex.capture import Progress
 from scalex.disk import disk_errors, write_atomic
 from scalex.errors import ScalexError, resumable
@@ -31,8 +31,13 @@ from scalex.jobs import Job, prepare
 from scalex.prompts import build_prompts
 from scalex.records import Finding, Rules
 from scalex.report import numbers, views, write_tables
-from scalex.scorers import Readouts
+from scalex.organisms import EMBEDDED
+from scalex.scorers import Readouts, readouts_of
+from scalex.scorers.exact import exact_readouts
+from scalex.scorers.function import Function, named_function
+from scalex.scorers.image_classification import image_classification
 from scalex.scorers.picture_reading import picture_readouts
+from scalex.scorers.zero_shot import zero_shot
 from scalex.steering_vectors import pair_of, steering_vectors
 from scalex.store import Store
 from scalex.validation._doses import Case, Doses, Pushed, Readers, controls, pictures_at, pushed, readers_of
@@ -292,7 +297,7 @@ def validate(
     concepts: Sequence[str] = (),
     most: int = 12,
     doses: Doses | None = None,
-    readouts: Readouts | None = None,
+    scorer: str | Readouts = "picture",
     store: str | Path | None = None,
     device: str | None = None,
     capturing: Progress | None = None,
@@ -305,7 +310,8 @@ def validate(
 
     Args:
         attributes, concepts: only these; concepts that are named are tried whether they lean or not. most: findings.
-        readouts: what reads pushed pictures; by default the run's own picture reading.
+        scorer: what reads pushed pictures: "picture" (the run's own reading), "exact" (of an organism), "clip:FOLDER",
+            "classifier:FOLDER", "package.module:function", or scorers by concept, attribute and values.
         store: of the run's latents, where it is not any more where the run found it.
         capturing: called with samples captured and to do, for directions. pushing: with pictures drawn and to draw.
 
@@ -318,8 +324,8 @@ def validate(
     _check_same(job, result.manifest, result.folder)
     claims = _claims(result.findings, job, attributes, concepts, most)
     with resumable("what was captured is kept"):
-        if readouts is None:
-            readouts = _own_readouts(job, replace(result, manifest={**result.manifest, "store": place}), doses)
+        kept = replace(result, manifest={**result.manifest, "store": place})
+        readouts = _named(scorer, job, kept, doses) if isinstance(scorer, str) else scorer
         cases = [
             case
             for attribute, values, some in claims
@@ -336,7 +342,33 @@ def _check_same(job: Job, manifest: Mapping[str, Any], place: Path) -> None:
             raise ScalexError(wrong, "Put it back, or audit again")
 
 
-def _own_readouts(job: Job, result: Any, doses: Doses | None) -> Readouts:
+def _named(scorer: str, job: Job, result: Audit, doses: Doses | None) -> Readouts:
+    """The scorers that a name stands for."""
+    kind, _, rest = scorer.partition(":")
+    attributes, device = job.spec.attribute_values, str(job.model.device)
+    if scorer == "picture":
+        return _own_readouts(job, result, doses)
+    if scorer == "exact":
+        return exact_readouts(Path(job.spec.model) if job.spec.model else EMBEDDED, job.model)
+    if kind == "clip":
+        return readouts_of(zero_shot(rest, name, _words(job, name), device=device) for name in attributes)
+    if kind == "classifier":
+        return readouts_of(
+            image_classification(rest, name, tuple(values), device=device) for name, values in attributes.items()
+        )
+    if rest:
+        call = named_function(scorer)
+        return readouts_of(Function(call, name, tuple(values), scorer) for name, values in attributes.items())
+    raise ScalexError(f"there is no scorer {scorer!r}", "Scorers: picture, exact, clip:, classifier:, module:function")
+
+
+def _words(job: Job, attribute: str) -> dict[str, list[str]]:
+    """What CLIP is asked of each value: the spec's own wording of it, about anybody and in every template."""
+    wordings = job.spec.attributes[attribute]
+    return {value: [f"a photo of {said}"] for value, said in wordings.items()}
+
+
+def _own_readouts(job: Job, result: Audit, doses: Doses | None) -> Readouts:
     """The picture reading of the run, learned without the seeds that are pushed."""
     if "picture" not in result.manifest["recipes"] or job.spec.moments:
         wrong = f"the run {result.folder} has no picture reading of single seeds to read pushed pictures with"
