@@ -59,9 +59,7 @@ def images(
 @app.command()
 def validate(
     run: RunArg,
-    attribute: Annotated[
-        list[str] | None, typer.Option("--attribute", help="Only this one; may be repeated.")
-    ] = None,
+    attribute: Annotated[list[str] | None, typer.Option("--attribute", help="Only this one; may be repeated.")] = None,
     concept: Annotated[
         list[str] | None,
         typer.Option("--concept", help="Only this one, whether it leans or not; may be repeated."),
@@ -71,7 +69,9 @@ def validate(
         str | None, typer.Option("--alphas", help="To push by, as -1,-0.5,0,0.5,1: 1 is from one value to the other.")
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", help="Pictures at each alpha.")] = 16,
-    start: Annotated[str, typer.Option("--start", help="Push prompts that spell out this value, not neutral ones.")] = "",
+    start: Annotated[
+        str, typer.Option("--start", help="Push prompts that spell out this value, not neutral ones.")
+    ] = "",
     controls: Annotated[
         int, typer.Option("--controls", min=0, help="Random directions to compare with, and as many shuffled ones.")
     ] = 2,
@@ -90,8 +90,7 @@ def validate(
     """Push along the directions of a run's strongest findings: do pictures change as they say, and what else does?"""
     from scalex.validation.dose_response import Doses, validate
 
-    grid = {} if alphas is None else {"alphas": _numbers(alphas)}
-    doses = Doses(**grid, seeds=seeds, start=start, controls=controls)
+    doses = Doses(_numbers(alphas) if alphas else Doses.alphas, seeds, start=start, controls=controls)
     with progress("capture directions", "push") as (learned, pushed):
         done = validate(
             run,

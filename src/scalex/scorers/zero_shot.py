@@ -7,7 +7,7 @@ it adds to every cosine is the same for all values.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,38 +17,74 @@ import torch
 from jaxtyping import Float, UInt8
 
 from scalex.errors import ScalexError
-from scalex.scorers._calling import softmax
+from scalex.scorers import AttributeScorer, Readouts
+from scalex.scorers._calling import Remembered, softmax
 from scalex.scorers._local import loaded, pixels
 
-__all__ = ["ZeroShot", "zero_shot"]
+__all__ = ["ZeroShot", "zero_shot", "zero_shot_readouts"]
 
 _AT_ONCE = 32
 
 
+class _Pair:
+    """A model of pictures and texts, loaded once; the last pictures' embeddings are remembered."""
+
+    def __init__(self, folder: str | Path, device: str) -> None:
+        self._model, self._processor, self._tokenizer = loaded(Path(folder), "AutoModel", device, tokenizer=True)
+        if not hasattr(self._model, "get_image_features") or not hasattr(self._model, "logit_scale"):
+            wrong = f"{folder} holds a {type(self._model).__name__}, not a model of pictures and texts"
+            raise ScalexError(wrong, "Take a CLIP or a SigLIP")
+        self.name = f"zero-shot {Path(folder).resolve().name}"
+        self.temperature = float(self._model.logit_scale.detach().exp())
+        self.pictures: Remembered[Float[np.ndarray, "n width"]] = Remembered(self._pictures)
+
+    def _pictures(self, pictures: UInt8[np.ndarray, "n height width 3"]) -> Float[np.ndarray, "n width"]:
+        parts = [pictures[i : i + _AT_ONCE] for i in range(0, len(pictures), _AT_ONCE)]
+        with torch.inference_mode():
+            made = [self._model.get_image_features(pixel_values=pixels(self._processor, p, self._model)) for p in parts]
+        return np.concatenate([_unit(one) for one in made])
+
+    def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "width"]:
+        """The mean of some texts' embeddings, of length one."""
+        length = int(self._model.config.text_config.max_position_embeddings)
+        told = self._tokenizer(
+            list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+        )
+        given = {k: v.to(self._model.device) for k, v in told.items() if k in ("input_ids", "attention_mask")}
+        with torch.inference_mode():
+            middle = _unit(self._model.get_text_features(**given)).mean(0)
+        return np.asarray(middle / np.linalg.norm(middle))
+
+
+def _unit(features: Any) -> Float[np.ndarray, "n width"]:
+    """Features of length one; newer versions of transformers wrap them."""
+    rows = getattr(features, "pooler_output", features).float().cpu().numpy().astype(np.float64)
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+
+
 @dataclass(frozen=True, eq=False)
 class ZeroShot:
-    """A model of pictures and texts that chooses among values.
+    """A model of pictures and texts that chooses among words.
 
     Attributes:
-        texts: of each value, normalised. temperature: what cosines are multiplied with.
+        texts: of each choice, normalised. columns: the choices that are values; others are none of them.
     """
 
-    model: Any = field(repr=False)
-    processor: Any = field(repr=False)
+    pair: _Pair = field(repr=False)
     attribute: str
     values: tuple[str, ...]
-    texts: Float[np.ndarray, "values width"] = field(repr=False)
-    temperature: float
-    name: str
+    texts: Float[np.ndarray, "choices width"] = field(repr=False)
+    columns: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """Of the folder."""
+        return self.pair.name
 
     def score(self, pictures: UInt8[np.ndarray, "n height width 3"]) -> Float[np.ndarray, "n values"]:
-        """Shares that sum to one."""
-        parts = [self._embedded(pictures[i : i + _AT_ONCE]) for i in range(0, len(pictures), _AT_ONCE)]
-        return softmax(self.temperature * np.concatenate(parts) @ self.texts.T)
-
-    def _embedded(self, pictures: UInt8[np.ndarray, "n height width 3"]) -> Float[np.ndarray, "n width"]:
-        with torch.inference_mode():
-            return _unit(self.model.get_image_features(pixel_values=pixels(self.processor, pictures, self.model)))
+        """Shares; they sum to one where all choices are values."""
+        shares = softmax(self.pair.temperature * self.pair.pictures.read(pictures) @ self.texts.T)
+        return np.asarray(shares[:, list(self.columns)])
 
 
 def zero_shot(
@@ -63,31 +99,36 @@ def zero_shot(
     Raises:
         ScalexError: the folder holds no such model, or a value has no text.
     """
+    return _scorer(_Pair(folder, device), attribute, prompts, tuple(prompts))
+
+
+def zero_shot_readouts(
+    folder: str | Path, prompts: Callable[[str, str], Mapping[str, Sequence[str]]], *, device: str = "cpu"
+) -> Readouts:
+    """Zero-shot scorers for every concept and attribute, of one loaded model.
+
+    Args:
+        prompts: the texts of each value of an attribute as they are said of a concept; of the attribute "concept" those
+            of all concepts, among which pictures are to show the one.
+
+    Raises:
+        ScalexError: the folder holds no such model.
+    """
+    pair = _Pair(folder, device)
+
+    def of(concept: str, attribute: str, values: tuple[str, ...]) -> AttributeScorer | None:
+        choices = prompts(concept, attribute)
+        told = len(choices) > 1 and set(values) <= set(choices)
+        return _scorer(pair, attribute, choices, values) if told else None
+
+    return of
+
+
+def _scorer(
+    pair: _Pair, attribute: str, prompts: Mapping[str, str | Sequence[str]], values: tuple[str, ...]
+) -> ZeroShot:
     texts = {value: [said] if isinstance(said, str) else list(said) for value, said in prompts.items()}
     if len(texts) < 2 or not all(texts.values()):
         raise ScalexError(f"a zero-shot scorer of {attribute!r} needs texts for two values or more", "Give each one")
-    model, processor, tokenizer = loaded(Path(folder), "AutoModel", device, tokenizer=True)
-    if not hasattr(model, "get_image_features") or not hasattr(model, "logit_scale"):
-        raise ScalexError(f"{folder} holds a {type(model).__name__}, not a model of pictures and texts", "Take a CLIP")
-    rows = [_mean(_texts(model, tokenizer, said)) for said in texts.values()]
-    temperature, name = float(model.logit_scale.detach().exp()), f"zero-shot {Path(folder).resolve().name}"
-    return ZeroShot(model, processor, attribute, tuple(texts), np.array(rows), temperature, name)
-
-
-def _texts(model: Any, tokenizer: Any, texts: Sequence[str]) -> Float[np.ndarray, "texts width"]:
-    length = int(model.config.text_config.max_position_embeddings)
-    told = tokenizer(list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt")
-    given = {k: v.to(model.device) for k, v in told.items() if k in ("input_ids", "attention_mask")}
-    with torch.inference_mode():
-        return _unit(model.get_text_features(**given))
-
-
-def _unit(features: Any) -> Float[np.ndarray, "n width"]:
-    """Features of length one; newer versions of transformers wrap them."""
-    rows = getattr(features, "pooler_output", features).float().cpu().numpy().astype(np.float64)
-    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
-
-
-def _mean(rows: Float[np.ndarray, "texts width"]) -> Float[np.ndarray, "width"]:
-    middle = rows.mean(0)
-    return np.asarray(middle / np.linalg.norm(middle))
+    rows = np.array([pair.texts(said) for said in texts.values()])
+    return ZeroShot(pair, attribute, values, rows, tuple(list(texts).index(value) for value in values))

@@ -23,7 +23,7 @@ import pandas as pd
 from PIL import Image
 
 from scalex import runs, stats
-from scalex.auditing import Audit, latents_of, open_run, render_report
+from scalex.auditing import open_run, render_report
 from scalex.capture import Progress
 from scalex.disk import disk_errors, write_atomic
 from scalex.errors import ScalexError, resumable
@@ -31,17 +31,12 @@ from scalex.jobs import Job, prepare
 from scalex.prompts import build_prompts
 from scalex.records import Finding, Rules
 from scalex.report import numbers, views, write_tables
-from scalex.organisms import EMBEDDED
-from scalex.scorers import Readouts, readouts_of
-from scalex.scorers.exact import exact_readouts
-from scalex.scorers.function import Function, named_function
-from scalex.scorers.image_classification import image_classification
-from scalex.scorers.picture_reading import picture_readouts
-from scalex.scorers.zero_shot import zero_shot
+from scalex.scorers import Readouts
 from scalex.steering_vectors import pair_of, steering_vectors
 from scalex.store import Store
 from scalex.validation._doses import Case, Doses, Pushed, Readers, controls, pictures_at, pushed, readers_of
 from scalex.validation._effects import Evidence, drift, effect, slopes, trend, verdict
+from scalex.validation._scorers import named_readouts
 from scalex.wording import did_you_mean
 
 __all__ = ["NAME", "Case", "DoseResponse", "Doses", "cases_of", "dose_response", "strongest", "validate"]
@@ -280,13 +275,13 @@ def strongest(findings: pd.DataFrame, most: int) -> pd.DataFrame:
 
     Of an attribute with more values than two, the weights that are above parity; one finding a concept and attribute.
     """
-    leans = findings[(findings["analysis"] == "defaults") & findings["verdict"].str.startswith("leans")]
+    asked = findings[findings["analysis"] == "defaults"]
+    parity = 1 / asked.groupby("attribute")["value"].transform("nunique")
+    above = (asked["estimate"] - parity).where(asked["unit"] == "weight", asked["estimate"].abs())
+    leans = asked.assign(away=above)[asked["verdict"].str.startswith("leans") & (above > 0)]
     if (leans["reading"] == "picture").any():
         leans = leans[leans["reading"] == "picture"]
-    parity = leans.groupby(["attribute"])["value"].transform("nunique")
-    neutral = np.where(leans["unit"] == "weight", 1 / parity.clip(lower=1), 0.0)
-    away = (leans["estimate"] - neutral).where(leans["unit"] == "weight", (leans["estimate"] - neutral).abs())
-    ordered = leans.assign(away=away)[away > 0].sort_values(["away", "q", "target"], ascending=[False, True, True])
+    ordered = leans.sort_values(["away", "q", "target"], ascending=[False, True, True])
     return ordered.drop_duplicates(["target", "attribute"]).drop(columns="away").head(most).reset_index(drop=True)
 
 
@@ -325,7 +320,7 @@ def validate(
     claims = _claims(result.findings, job, attributes, concepts, most)
     with resumable("what was captured is kept"):
         kept = replace(result, manifest={**result.manifest, "store": place})
-        readouts = _named(scorer, job, kept, doses) if isinstance(scorer, str) else scorer
+        readouts = named_readouts(scorer, job, kept, doses, attributes) if isinstance(scorer, str) else scorer
         cases = [
             case
             for attribute, values, some in claims
@@ -340,41 +335,6 @@ def _check_same(job: Job, manifest: Mapping[str, Any], place: Path) -> None:
         if job.plan.recipes(job.model)[reading].id != name:
             wrong = f"the model of the run {place} is not any more the one that was captured"
             raise ScalexError(wrong, "Put it back, or audit again")
-
-
-def _named(scorer: str, job: Job, result: Audit, doses: Doses | None) -> Readouts:
-    """The scorers that a name stands for."""
-    kind, _, rest = scorer.partition(":")
-    attributes, device = job.spec.attribute_values, str(job.model.device)
-    if scorer == "picture":
-        return _own_readouts(job, result, doses)
-    if scorer == "exact":
-        return exact_readouts(Path(job.spec.model) if job.spec.model else EMBEDDED, job.model)
-    if kind == "clip":
-        return readouts_of(zero_shot(rest, name, _words(job, name), device=device) for name in attributes)
-    if kind == "classifier":
-        return readouts_of(
-            image_classification(rest, name, tuple(values), device=device) for name, values in attributes.items()
-        )
-    if rest:
-        call = named_function(scorer)
-        return readouts_of(Function(call, name, tuple(values), scorer) for name, values in attributes.items())
-    raise ScalexError(f"there is no scorer {scorer!r}", "Scorers: picture, exact, clip:, classifier:, module:function")
-
-
-def _words(job: Job, attribute: str) -> dict[str, list[str]]:
-    """What CLIP is asked of each value: the spec's own wording of it, about anybody and in every template."""
-    wordings = job.spec.attributes[attribute]
-    return {value: [f"a photo of {said}"] for value, said in wordings.items()}
-
-
-def _own_readouts(job: Job, result: Audit, doses: Doses | None) -> Readouts:
-    """The picture reading of the run, learned without the seeds that are pushed."""
-    if "picture" not in result.manifest["recipes"] or job.spec.moments:
-        wrong = f"the run {result.folder} has no picture reading of single seeds to read pushed pictures with"
-        raise ScalexError(wrong, "Audit with `readings: [text, picture]` and without moments, or name another scorer")
-    latents = latents_of(result)["picture"]
-    return picture_readouts(job.model, job.plan, latents, without=(doses or Doses()).numbers, rules=job.spec.rules)
 
 
 def _claims(

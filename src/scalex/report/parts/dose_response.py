@@ -45,8 +45,8 @@ def panel(findings: pd.DataFrame, tables: Tables, manifest: Mapping[str, Any]) -
         listings=(_listing(rows, table),),
         notes=(
             "The slope is how much the share of pictures that show the second value grows with each step of alpha, "
-            "over all alphas that were tried. Beside it stand random directions and ones with shuffled channels, of equal "
-            "length, and what else changed most at alpha −1 or 1. A direction drags along what changes by the "
+            "over all alphas that were tried. Beside it stand random directions and ones with shuffled channels, of "
+            "equal length, and what else changed most at alpha −1 or 1. A direction drags along what changes by the "
             "balanced margin or more, beyond chance.",
         ),
     )
@@ -56,7 +56,7 @@ def _heading(rows: Sequence[Mapping[str, Any]]) -> str:
     acts = [row for row in rows if row["verdict"].startswith("acts")]
     drags = [row for row in acts if row["verdict"] != "acts"]
     if not acts:
-        return f"None of {numbers.plural(len(rows), 'direction')} that were tried acts"
+        return f"None of {len(rows)} directions that were tried acts" if len(rows) > 1 else "The direction does not act"
     start = f"{len(acts)} of {numbers.plural(len(rows), 'direction')} that were tried {_s(acts, 'acts', 'act')}"
     if len(acts) == len(rows):
         start = (
