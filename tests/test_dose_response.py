@@ -62,6 +62,15 @@ def test_the_slope_is_that_of_least_squares_and_its_interval_covers() -> None:
     assert np.mean(found) == pytest.approx(0.2, abs=0.01)
 
 
+def test_seeds_that_all_agree_have_an_interval_too() -> None:
+    curve = np.broadcast_to(np.array([0.0, 0.5, 1.0])[:, None, None], (3, 1, 16))
+    e = effect((-1.0, 0.0, 1.0), curve, RULES)
+    assert (e.slope, e.high) == (0.5, 0.5)
+    assert e.low == pytest.approx(0.5 * 16 / (16 + 1.96**2), rel=1e-3)  # Wilson's lower end for 16 of 16
+    still = effect((-1.0, 0.0, 1.0), np.ones((3, 1, 16)), RULES)
+    assert (still.slope, still.low, still.high, still.p) == (0, 0, 0, 1)
+
+
 def test_chance_is_no_slope_more_often_than_the_level_says() -> None:
     rng = np.random.default_rng(1)
     p = [effect(ALPHAS, (rng.random((5, 1, 12)) < 0.5).astype(float), RULES).p for _ in range(200)]

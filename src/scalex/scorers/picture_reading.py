@@ -45,7 +45,7 @@ class PictureReader:
         self._size: tuple[int, int] | None = None
         self._last = Remembered(self._read)
 
-    def read(self, pictures: UInt8[np.ndarray, "n height width 3"]) -> Float[np.ndarray, "n width"]:
+    def read(self, pictures: UInt8[np.ndarray, "n height width 3"]) -> Float[np.ndarray, "n dim"]:
         """The latent of each picture.
 
         Raises:
@@ -53,14 +53,15 @@ class PictureReader:
         """
         return self._last.read(pictures)
 
-    def _read(self, pictures: UInt8[np.ndarray, "n height width 3"]) -> Float[np.ndarray, "n width"]:
+    def _read(self, pictures: UInt8[np.ndarray, "n height width 3"]) -> Float[np.ndarray, "n dim"]:
         self._size = self._size or picture_size(self._model)
         if pictures.shape[1:3] != self._size:
-            wrong = f"pictures are {pictures.shape[1]} x {pictures.shape[2]}, the model's are {self._size}"
+            given, own = (f"{height} x {width}" for height, width in (pictures.shape[1:3], self._size))
+            wrong = f"pictures are {given}, the model's are {own}"
             raise ScalexError(wrong, "Scale them to the model's size")
-        found: dict[Sample, Float[np.ndarray, "width"]] = {}
+        found: dict[Sample, Float[np.ndarray, "dim"]] = {}
 
-        def sink(_: Reading, samples: list[Sample], values: Float[np.ndarray, "n 1 width"]) -> None:
+        def sink(_: Reading, samples: list[Sample], values: Float[np.ndarray, "n 1 dim"]) -> None:
             found.update(zip(samples, values[:, 0].astype(np.float64)))
 
         keyed = {str(i): picture for i, picture in enumerate(pictures)}

@@ -36,15 +36,15 @@ class _Pair:
             raise ScalexError(wrong, "Take a CLIP or a SigLIP")
         self.name = f"zero-shot {Path(folder).resolve().name}"
         self.temperature = float(self._model.logit_scale.detach().exp())
-        self.pictures: Remembered[Float[np.ndarray, "n width"]] = Remembered(self._pictures)
+        self.pictures: Remembered[Float[np.ndarray, "n dim"]] = Remembered(self._pictures)
 
-    def _pictures(self, pictures: UInt8[np.ndarray, "n height width 3"]) -> Float[np.ndarray, "n width"]:
+    def _pictures(self, pictures: UInt8[np.ndarray, "n height width 3"]) -> Float[np.ndarray, "n dim"]:
         parts = [pictures[i : i + _AT_ONCE] for i in range(0, len(pictures), _AT_ONCE)]
         with torch.inference_mode():
             made = [self._model.get_image_features(pixel_values=pixels(self._processor, p, self._model)) for p in parts]
         return np.concatenate([_unit(one) for one in made])
 
-    def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "width"]:
+    def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "dim"]:
         """The mean of some texts' embeddings, of length one."""
         length = int(self._model.config.text_config.max_position_embeddings)
         told = self._tokenizer(
@@ -56,7 +56,7 @@ class _Pair:
         return np.asarray(middle / np.linalg.norm(middle))
 
 
-def _unit(features: Any) -> Float[np.ndarray, "n width"]:
+def _unit(features: Any) -> Float[np.ndarray, "n dim"]:
     """Features of length one; newer versions of transformers wrap them."""
     rows = getattr(features, "pooler_output", features).float().cpu().numpy().astype(np.float64)
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
@@ -73,7 +73,7 @@ class ZeroShot:
     pair: _Pair = field(repr=False)
     attribute: str
     values: tuple[str, ...]
-    texts: Float[np.ndarray, "choices width"] = field(repr=False)
+    texts: Float[np.ndarray, "choices dim"] = field(repr=False)
     columns: tuple[int, ...]
 
     @property

@@ -49,8 +49,7 @@ class Effect(NamedTuple):
     """What a push does to a readout, per step of alpha.
 
     Attributes:
-        slope: of the least-squares line. low, high: its interval over seeds; NaN where seeds all agree. p: that it is
-            0.
+        slope: of the least-squares line. low, high: its interval over seeds. p: that it is 0.
     """
 
     slope: float
@@ -68,13 +67,20 @@ def slopes(alphas: Sequence[float], curve: Curve) -> Float[np.ndarray, "template
 def effect(alphas: Sequence[float], curve: Curve, rules: Rules) -> Effect:
     """The slope with its interval (bootstrap over seeds) and its p (sign flips of seeds).
 
+    Where all seeds agree there is nothing to resample. Wilson's interval then says how many other seeds would agree, of
+    which the rest is taken not to respond at all.
+
     Raises:
         ScalexError: fewer seeds than carry an interval.
     """
     each = slopes(alphas, curve)
     plan = _plan(each, rules)
     low, high = stats.bootstrap_interval(plan, each, rules.level)
-    return Effect(float(each.mean()), low, high, stats.mean_p(plan, each))
+    slope = float(each.mean())
+    if math.isnan(low):
+        agree = stats.wilson(1.0, float(plan.n_seeds), rules.level).low
+        low, high = sorted((agree * slope, slope))
+    return Effect(slope, low, high, stats.mean_p(plan, each))
 
 
 def _plan(scores: Float[np.ndarray, "templates seeds"], rules: Rules) -> stats.ResamplingPlan:
