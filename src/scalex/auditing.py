@@ -245,6 +245,7 @@ def analyze(run: str | Path, names: Sequence[str] | None = None, *, store: str |
     else:
         found, tables = analyses.explore(chosen, read(), spec.attribute_values, spec.rules)
     frame = pd.DataFrame([asdict(f) for f in found], columns=list(Finding.columns()))
+    frame = runs.with_evidence(frame, [tried for tried, _ in runs.load_validations(folder, manifest)])
     with disk_errors(folder, option="--out"):
         write_tables(frame, folder)
         runs.save_tables(folder, tables)

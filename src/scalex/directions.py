@@ -7,7 +7,7 @@ noise with the neutral prompt of that seed, so a direction learned on it would f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -17,7 +17,9 @@ from scalex.errors import ScalexError
 from scalex.records import Latents, Rules
 
 __all__ = [
+    "Classifier",
     "Method",
+    "classifier",
     "classify",
     "discriminants",
     "lda_directions",
@@ -149,6 +151,31 @@ def classify(
 ) -> Int[np.ndarray, "templates seeds"]:
     """The value that each single sample shows, as an index into the variants (see `discriminants`)."""
     return np.asarray(discriminants(samples[None], variants, method)[:, 0].argmax(0))
+
+
+class Classifier(NamedTuple):
+    """Discriminants that were learned once: of value v, <x - origin, weights_v> - offset_v."""
+
+    origin: Float[np.ndarray, "width"]
+    weights: Float[np.ndarray, "values width"]
+    offset: Float[np.ndarray, "values"]
+
+    def __call__(self, samples: Float[np.ndarray, "*n width"]) -> Float[np.ndarray, "*n values"]:
+        """How much each sample looks like each value."""
+        return np.asarray((samples - self.origin) @ self.weights.T - self.offset)
+
+
+def classifier(means: Float[np.ndarray, "values width"], within: Float[np.ndarray, "samples width"]) -> Classifier:
+    """Fisher's discriminants between values of these means, learned once: for samples that none of it comes from.
+
+    Args:
+        within: what samples differ by that show the same value, which gives the covariance (shrunk, as for
+            `discriminants`).
+    """
+    origin = means.mean(0)
+    centred = means - origin
+    weights = _solve_shrunk(within, centred)
+    return Classifier(origin, weights, (centred * weights).sum(1) / 2)
 
 
 def separability(

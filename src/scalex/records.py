@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, TypeAlias, get_args
@@ -210,7 +211,13 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One claimed effect: a row of the findings table. Unknown numbers are NaN, and `reason` then says why."""
+    """One claimed effect: a row of the findings table. Unknown numbers are NaN, and `reason` then says why.
+
+    Attributes:
+        causal_slope: how much more pictures show the value for each step of alpha along its direction, with its
+            interval `causal_low` to `causal_high`; off_target: what else changes there at most, as a share of pictures
+            (see `scalex.validation.dose_response`). NaN where that was not tried.
+    """
 
     analysis: str
     reading: Readings
@@ -228,8 +235,17 @@ class Finding:
     reason: str
     n_seeds: int
     n_templates: int
+    causal_slope: float = math.nan
+    causal_low: float = math.nan
+    causal_high: float = math.nan
+    off_target: float = math.nan
 
     @staticmethod
     def columns() -> Sequence[str]:
         """The names of the findings table's columns, in order."""
         return [f.name for f in fields(Finding)]
+
+    @staticmethod
+    def causal() -> Sequence[str]:
+        """Those of its columns that a validation fills in; tables of earlier versions lack them."""
+        return ["causal_slope", "causal_low", "causal_high", "off_target"]

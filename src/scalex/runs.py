@@ -8,7 +8,7 @@ each validation) and `report.html`. A folder may be moved: what lies in it is na
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from scalex import scratch
 from scalex.disk import disk_errors, local_folder, write_atomic
 from scalex.errors import ScalexError
 from scalex.places import is_remote
+from scalex.records import Finding
 
 __all__ = [
     "kept_store",
@@ -39,6 +40,7 @@ __all__ = [
     "store_address",
     "store_of",
     "validation_folder",
+    "with_evidence",
 ]
 
 _NEEDED = ("spec", "recipes", "store")  # without which a manifest is not one of ours
@@ -46,6 +48,8 @@ _PICTURES = "pictures"
 _TABLES = "tables"
 _TEXTS = "texts.safetensors"
 _VALIDATION = "validation"
+_TRIED = ("defaults", "rates")  # analyses whose claims a push can bear out
+_CLAIM = ["target", "attribute", "value"]
 _SAME = ("recipes", "prompts_hash", "first_seed", "seeds")  # what names the latents of a run
 
 
@@ -215,6 +219,23 @@ def load_validations(folder: Path, manifest: Mapping[str, Any]) -> list[tuple[pd
     same = {key: manifest.get(key) for key in _SAME}
     stamps = [path for path in sorted((folder / _VALIDATION).glob("*/of.json")) if _holds(path, same)]
     return [(read_findings(path.parent), load_tables(path.parent)) for path in stamps]
+
+
+def with_evidence(findings: pd.DataFrame, evidence: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """The findings with what validations of the run say causally of the same target, attribute and value, else NaN.
+
+    Args:
+        evidence: findings of validations, as `load_validations` gives them; the last one that speaks of a claim counts.
+    """
+    causal = list(Finding.causal())
+    told = [f.dropna(subset="causal_slope") for f in evidence if "causal_slope" in f.columns]
+    bare = findings.drop(columns=causal, errors="ignore")
+    if not told:
+        return bare.assign(**dict.fromkeys(causal, float("nan")))
+    known = pd.concat(told)[[*_CLAIM, *causal]].drop_duplicates(_CLAIM, keep="last")
+    joined = bare.merge(known, on=_CLAIM, how="left")
+    joined.loc[~joined["analysis"].isin(_TRIED), causal] = float("nan")
+    return joined
 
 
 def _holds(path: Path, content: Mapping[str, Any]) -> bool:

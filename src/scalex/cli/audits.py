@@ -73,6 +73,9 @@ def audit(
     precision: PrecisionOpt = None,
     budget: BudgetOpt = None,
     analysis: AnalysisOpt = None,
+    validate: Annotated[
+        bool, typer.Option("--validate", help="Push along the strongest findings' directions: do pictures follow?")
+    ] = False,
     dry_run: DryOpt = False,
     json_: JsonOpt = False,
 ) -> None:
@@ -341,10 +344,15 @@ def _audited(given: dict[str, Any], keys: dict[str, Any]) -> Audit | None:
         job = jobs.prepare(model, spec, **_loading(given), **keys)
         say_outlook(job, outlook.outlook(job, *place), given["json_"])
         return None
-    with progress("capture", "draw") as (captured, drawn):
+    with progress("capture", "draw", "capture directions", "push") as (captured, drawn, learned, pushed):
         how = _loading(given) | {name: given[name] for name in ("workers", "engine", "address")}
         how |= {"progress": captured, "drawing": drawn}
         done = auditing.audit(model, spec, out=place[0], store=place[1], **how, **keys)
+        if given.get("validate"):
+            from scalex.validation.dose_response import validate
+
+            validate(done.folder, device=given["device"], capturing=learned, pushing=pushed)
+            done = auditing.open_run(done.folder)
     say_notes(done.manifest["notes"])
     if given["json_"]:
         say_json({"run": str(done.folder), "report": str(done.report), "findings": records(done.findings)})

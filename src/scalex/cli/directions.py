@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+<<<<<<< HEAD
 from scalex.cli._options import (
     BatchOpt,
     DeviceOpt,
@@ -24,6 +25,11 @@ from scalex.cli._options import (
     UnetOpt,
 )
 from scalex.cli._say import SHOWN, progress, records, say_json, say_table
+=======
+from scalex.cli._options import DeviceOpt, JsonOpt, MovedOpt, RunArg
+from scalex.cli._say import SHOWN, progress, say_json, say_table
+from scalex.errors import ScalexError
+>>>>>>> tmp-dose
 
 __all__ = ["app"]
 
@@ -120,6 +126,65 @@ def images(
         typer.echo(f"scalex: warning: {line}", err=True)
     for line in [done.text] if json_ else done.lines(SHOWN):
         typer.echo(line)
+
+
+@app.command()
+def validate(
+    run: RunArg,
+    attribute: Annotated[list[str] | None, typer.Option("--attribute", help="Only this one; may be repeated.")] = None,
+    concept: Annotated[
+        list[str] | None,
+        typer.Option("--concept", help="Only this one, whether it leans or not; may be repeated."),
+    ] = None,
+    most: Annotated[int, typer.Option("--most", min=1, help="Findings to try, the strongest first.")] = 12,
+    alphas: Annotated[
+        str | None, typer.Option("--alphas", help="To push by, as -1,-0.5,0,0.5,1: 1 is from one value to the other.")
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", help="Pictures at each alpha.")] = 16,
+    start: Annotated[
+        str, typer.Option("--start", help="Push prompts that spell out this value, not neutral ones.")
+    ] = "",
+    controls: Annotated[
+        int, typer.Option("--controls", min=0, help="Random directions to compare with, and as many shuffled ones.")
+    ] = 2,
+    scorer: Annotated[
+        str,
+        typer.Option(
+            "--scorer",
+            help="What reads pictures: `picture` (the run's own reading), `exact` (of an organism), clip:FOLDER, "
+            "classifier:FOLDER, or package.module:function.",
+        ),
+    ] = "picture",
+    store: MovedOpt = None,
+    device: DeviceOpt = None,
+    json_: JsonOpt = False,
+) -> None:
+    """Push along the directions of a run's strongest findings: do pictures change as they say, and what else does?"""
+    from scalex.validation.dose_response import Doses, validate
+
+    doses = Doses(_numbers(alphas) if alphas else Doses.alphas, seeds, start=start, controls=controls)
+    with progress("capture directions", "push") as (learned, pushed):
+        done = validate(
+            run,
+            attributes=attribute or (),
+            concepts=concept or (),
+            most=most,
+            doses=doses,
+            scorer=scorer,
+            store=store,
+            device=device,
+            capturing=learned,
+            pushing=pushed,
+        )
+    for line in [done.text] if json_ else [*done.lines(), f"Report: {run / 'report.html'}"]:
+        typer.echo(line)
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ScalexError(f"--alphas {text} is not understood", "Write them as -1,-0.5,0,0.5,1") from None
 
 
 @app.command("name")

@@ -38,7 +38,7 @@ __all__ = [
 
 Look: TypeAlias = Literal["first", "second", "balanced", "undecided", "none"]
 LOOKS: tuple[Look, ...] = get_args(Look)
-_NUMBERS = ("estimate", "low", "high", "p", "q", "separability")
+_NUMBERS = ("estimate", "low", "high", "p", "q", "separability", *Finding.causal())
 _COUNTS = ("n_seeds", "n_templates")
 _LEANS, _AWAY = "leans to ", "leans away from "
 
@@ -46,13 +46,13 @@ _LEANS, _AWAY = "leans to ", "leans away from "
 def checked(findings: pd.DataFrame) -> pd.DataFrame:
     """The findings with exactly the columns of `Finding`, texts as str, numbers as float, infinities as NaN.
 
-    A table without any column is taken as empty.
+    A table without any column is taken as empty; one without causal evidence, as earlier versions wrote it, has none.
 
     Raises:
         ScalexError: a column is missing.
     """
     columns = list(Finding.columns())
-    missing = [name for name in columns if name not in findings.columns]
+    missing = [name for name in columns if name not in findings.columns and name not in Finding.causal()]
     if missing and len(findings.columns):
         raise ScalexError(f"the findings table lacks the columns {', '.join(missing)}", "Give it as the audit wrote it")
     frame = findings.reindex(columns=columns).reset_index(drop=True)

@@ -8,32 +8,47 @@ A module of this folder makes scorers of one kind; modules whose names begin wit
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Iterable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from scalex.errors import ScalexError
 
-__all__ = ["AttributeScorer", "scored"]
+__all__ = ["AttributeScorer", "Readouts", "readouts_of", "scored"]
 
 
 @runtime_checkable
 class AttributeScorer(Protocol):
-    """Tells which value of an attribute pictures show.
+    """Tells which value of an attribute pictures show."""
 
-    Attributes:
-        name: of the scorer, as reports say it.
-        attribute: such as "gender", or "concept". values: in the order of the columns.
-    """
+    @property
+    def name(self) -> str:
+        """Of the scorer, as reports say it."""
 
-    name: str
-    attribute: str
-    values: tuple[str, ...]
+    @property
+    def attribute(self) -> str:
+        """Such as "gender", or "concept"."""
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """In the order of the columns."""
 
     def score(self, pictures: UInt8[np.ndarray, "n height width 3"]) -> Float[np.ndarray, "n values"]:
         """The share of each value in what each picture shows, from 0 to 1. A row may sum to less than 1: the rest is
         none of the values. A row of NaN says that nothing was recognised."""
+
+
+Readouts: TypeAlias = Callable[[str, str, tuple[str, ...]], AttributeScorer | None]
+"""The scorer of a concept's pictures for an attribute and its values; None where there is none that can tell. Of the
+attribute "concept" the one value is the concept itself."""
+
+
+def readouts_of(scorers: Iterable[AttributeScorer]) -> Readouts:
+    """Scorers that serve for the pictures of any concept."""
+    known = {(scorer.attribute, tuple(scorer.values)): scorer for scorer in scorers}
+    return lambda concept, attribute, values: known.get((attribute, values))
 
 
 def scored(scorer: AttributeScorer, pictures: UInt8[np.ndarray, "n height width 3"]) -> Float[np.ndarray, "n values"]:

@@ -10,10 +10,13 @@ from jaxtyping import Float, UInt8
 
 from scalex.errors import ScalexError
 from scalex.models import Model
-from scalex.organisms.readout import Readout, load_truth
+from scalex.organisms.readout import Readout, Seen, load_truth
+from scalex.scorers import AttributeScorer, Readouts
+from scalex.scorers._calling import Remembered
 
-__all__ = ["Exact", "exact"]
+__all__ = ["Exact", "exact", "exact_readouts"]
 
+_ANYBODY = "person"  # what pictures of no role show: "a bossy person"
 _CODES = {"gender": ("man", "woman"), "tone": ("light", "dark")}
 
 
@@ -22,7 +25,7 @@ class Exact:
     """One attribute of an organism. Pictures that show nothing, or nobody, have rows of NaN; the middle of the scale of
     tones is neither of its ends."""
 
-    readout: Readout
+    readout: Readout | Remembered[Seen]
     attribute: str
     values: tuple[str, ...]
     name: str = "exact readout"
@@ -49,3 +52,20 @@ def exact(folder: Path, model: Model, attribute: str, values: tuple[str, ...]) -
     if not known or not set(values) <= set(known):
         raise ScalexError(f"an organism's readout knows no {attribute} of {', '.join(values)}", f"It knows {_CODES}")
     return Exact(Readout(load_truth(folder), model), attribute, values)
+
+
+def exact_readouts(folder: Path, model: Model) -> Readouts:
+    """The exact readout for every concept of an organism: of gender, of tone, and of what its own pictures show.
+
+    Raises:
+        ScalexError: the folder holds no organism.
+    """
+    truth = load_truth(folder)
+    readout, names = Remembered(Readout(truth, model).read), {shown.name for shown in truth.shown}
+
+    def of(concept: str, attribute: str, values: tuple[str, ...]) -> AttributeScorer | None:
+        if attribute == "concept":
+            return Exact(readout, attribute, (concept if concept in names else _ANYBODY,))
+        return Exact(readout, attribute, values) if set(values) <= set(_CODES.get(attribute, ())) else None
+
+    return of

@@ -1,0 +1,209 @@
+"""Pushing along directions: pictures at each alpha, of the same seeds, and what readouts say of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from scalex.capture import Sample, generate
+from scalex.direction_files import Direction
+from scalex.errors import ScalexError
+from scalex.jobs import Job
+from scalex.scorers import AttributeScorer, Readouts, scored
+from scalex.stats import MIN_SEEDS
+from scalex.steering import MOST, Push, check_steers
+from scalex.validation._effects import CONCEPT, position
+
+__all__ = ["Case", "Doses", "Pushed", "Readers", "controls", "pushed", "readers_of"]
+
+_FIRST_SEED = 4_000_000  # far from the seeds of an audit, from which directions and readings are learned
+
+Pixels = UInt8[np.ndarray, "n height width 3"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One claim to try: that a direction takes a concept's pictures from the first of two values to the second."""
+
+    concept: str
+    attribute: str
+    values: tuple[str, str]
+    direction: Direction
+
+
+@dataclass(frozen=True)
+class Doses:
+    """How directions are pushed.
+
+    Attributes:
+        alphas: tried; 0 is always among them. In multiples of the direction.
+        seeds: pictures at each alpha and template. first_seed: the first of their seeds.
+        templates: how many of the spec's, from the first on.
+        controls: random and shuffled directions of equal length, so many of each, pushed at the `ends`.
+        start: the value that prompts spell out; "" for neutral prompts.
+        steps: at which the directions are added; None for all.
+
+    Raises:
+        ScalexError: fewer than three alphas, one that is no number or absurd, or too few seeds.
+    """
+
+    alphas: tuple[float, ...] = (-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5)
+    seeds: int = 16
+    first_seed: int = _FIRST_SEED
+    templates: int = 1
+    controls: int = 2
+    start: str = ""
+    steps: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for alpha in self.alphas:
+            if not math.isfinite(alpha) or abs(alpha) > MOST:
+                way_out = f"They count in the distance between the variants: from -{MOST:g} to {MOST:g}"
+                raise ScalexError(f"one of the alphas is {alpha}", way_out)
+        object.__setattr__(self, "alphas", tuple(sorted({*map(float, self.alphas), 0.0})))
+        if len(self.alphas) < 3:
+            raise ScalexError("a dose-response needs three alphas or more, 0 among them", "Give -1, 0 and 1, say")
+        if self.seeds < MIN_SEEDS or self.templates < 1 or self.controls < 0:
+            wrong = (
+                f"{self.seeds} seeds, {self.templates} templates and {self.controls} controls carry no dose-response"
+            )
+            raise ScalexError(wrong, f"Take at least {MIN_SEEDS} seeds and one template")
+
+    @property
+    def ends(self) -> tuple[float, ...]:
+        """The negative alpha nearest to -1 and the positive one nearest to 1: where controls are tried, and where what
+        should stay is looked at."""
+        sides = [[a for a in self.alphas if a < 0], [a for a in self.alphas if a > 0]]
+        return tuple(min(side, key=lambda a: abs(abs(a) - 1)) for side in sides if side)
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The seeds."""
+        return tuple(range(self.first_seed, self.first_seed + self.seeds))
+
+
+@dataclass(frozen=True)
+class Readers:
+    """The scorers of one case: of the target and of all that should stay, by name."""
+
+    target: AttributeScorer
+    others: dict[str, AttributeScorer]
+
+    def place(self, case: Case, scores: Float[np.ndarray, "n values"]) -> Float[np.ndarray, "n"]:
+        """Where between the case's two values each picture stands."""
+        first, second = (self.target.values.index(value) for value in case.values)
+        return position(scores, first, second)
+
+
+def readers_of(case: Case, attributes: dict[str, tuple[str, ...]], readouts: Readouts) -> Readers | None:
+    """What reads a case's pictures; None where nothing tells the target's values apart."""
+    target = readouts(case.concept, case.attribute, attributes.get(case.attribute, case.values))
+    if target is None:
+        return None
+    asked = {name: values for name, values in attributes.items() if name != case.attribute}
+    asked[CONCEPT] = (case.concept,)
+    found = {
+        name: readouts(case.concept, "concept" if name == CONCEPT else name, values) for name, values in asked.items()
+    }
+    return Readers(target, {name: scorer for name, scorer in found.items() if scorer is not None})
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """Pictures of one direction at several alphas, read.
+
+    Attributes:
+        target: where each picture stands between the case's values. others: the same of what should stay.
+        distance: root-mean-square difference to the picture without a push, where 1 is from black to white.
+        pictures: of the first seeds, first template.
+    """
+
+    alphas: tuple[float, ...]
+    target: Float[np.ndarray, "alphas templates seeds"]
+    others: dict[str, Float[np.ndarray, "alphas templates seeds"]]
+    distance: Float[np.ndarray, "alphas templates seeds"]
+    pictures: UInt8[np.ndarray, "alphas shown height width 3"]
+
+
+def pushed(
+    job: Job,
+    case: Case,
+    texts: Sequence[str],
+    doses: Doses,
+    alphas: tuple[float, ...],
+    readers: Readers,
+    bare: Pixels,
+    shown: int = 0,
+) -> Pushed:
+    """Pushes along a case's direction at every one of these alphas.
+
+    Args:
+        bare: the pictures without a push, as `pictures_at` gives them. shown: seeds whose pictures are kept.
+
+    Raises:
+        ScalexError: the direction does not fit the model, or a scorer fails.
+    """
+    check_steers(case.direction, job.model)
+    shape = (len(alphas), len(texts), doses.seeds)
+    made = np.stack([pictures_at(job, case.direction, texts, doses, alpha, bare) for alpha in alphas])
+    flat = made.reshape(-1, *made.shape[2:])
+    apart = np.sqrt(((made.astype(np.float32) - bare) / 255).reshape(*made.shape[:2], -1).__pow__(2).mean(-1))
+    return Pushed(
+        alphas,
+        readers.place(case, scored(readers.target, flat)).reshape(shape),
+        {
+            what: stands.reshape(shape)
+            for name, scorer in readers.others.items()
+            for what, stands in _stays(name, scorer.values, scored(scorer, flat))
+        },
+        apart.astype(np.float64).reshape(shape),
+        made[:, :shown],
+    )
+
+
+def _stays(
+    name: str, values: Sequence[str], scores: Float[np.ndarray, "n values"]
+) -> Iterator[tuple[str, Float[np.ndarray, "n"]]]:
+    """What should stay, in one number or more: of two values where between them; of one, or of many, each's share."""
+    if len(values) == 2:
+        yield name, position(scores, 0, 1)
+        return
+    for value, shares in zip(values, np.nan_to_num(scores, nan=0.0).T):
+        yield (name if len(values) == 1 else f"{name} {value}"), shares
+
+
+def pictures_at(
+    job: Job, direction: Direction, texts: Sequence[str], doses: Doses, alpha: float, bare: Pixels | None = None
+) -> Pixels:
+    """The pictures at one alpha: all seeds of the first text, then of the next."""
+    if alpha == 0 and bare is not None:
+        return bare
+    samples: list[Sample] = [(text, seed) for text in texts for seed in doses.numbers]
+    push = Push(direction, alpha, doses.steps) if alpha else None
+    return generate(job.model, samples, job.plan, push)
+
+
+def controls(direction: Direction, n: int, shape: tuple[int, int, int], seed: int) -> Iterator[tuple[str, Direction]]:
+    """Directions that mean nothing, as long as this one: n random ones, then n whose channels are shuffled.
+
+    A shuffled one keeps what each channel's map looks like, and so how uneven the direction is.
+
+    Args:
+        shape: of the probe's value. seed: of all of them.
+    """
+    rng, vector = np.random.default_rng(seed), direction.vector.astype(np.float64)
+    length, channels = float(np.linalg.norm(vector)), shape[0]
+    rows = vector.reshape(channels, -1)
+    for i in range(n):
+        drawn = rng.standard_normal(len(vector))
+        yield "random", _like(direction, drawn * (length / np.linalg.norm(drawn)), f"random {i + 1}")
+    for i in range(n):
+        yield "shuffled", _like(direction, rows[rng.permutation(channels)].ravel(), f"shuffled {i + 1}")
+
+
+def _like(direction: Direction, vector: Float[np.ndarray, "width"], name: str) -> Direction:
+    return Direction(vector, replace(direction.of, name=f"{name}, as long as {direction.name}"))

@@ -1,0 +1,97 @@
+"""What reads pushed pictures, by name: as a command or a run's spec says it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from scalex.auditing import Audit, latents_of
+from scalex.errors import ScalexError
+from scalex.jobs import Job
+from scalex.organisms import EMBEDDED
+from scalex.prompts import build_prompts
+from scalex.scorers import AttributeScorer, Readouts, readouts_of
+from scalex.scorers.exact import exact_readouts
+from scalex.scorers.function import Function, named_function
+from scalex.scorers.image_classification import image_classification
+from scalex.scorers.picture_reading import picture_readouts
+from scalex.scorers.zero_shot import zero_shot_readouts
+from scalex.validation._doses import Doses
+
+__all__ = ["named_readouts"]
+
+
+def named_readouts(name: str, job: Job, run: Audit, doses: Doses | None, attributes: Sequence[str] = ()) -> Readouts:
+    """The scorers that a name stands for.
+
+    Args:
+        name: "picture" (the run's own reading), "exact" (of an organism), "clip:FOLDER", "classifier:FOLDER" or
+            "package.module:function".
+        doses: whose seeds the picture reading must not have learned from. attributes: that are tried.
+
+    Raises:
+        ScalexError: there is no such scorer, or it does not fit the run.
+    """
+    kind, _, rest = name.partition(":")
+    if name == "picture":
+        return _own(job, run, doses)
+    if name == "exact":
+        return exact_readouts(Path(job.spec.model) if job.spec.model else EMBEDDED, job.model)
+    if kind == "clip" and rest:
+        return zero_shot_readouts(rest, _Words(job), device=str(job.model.device))
+    if kind == "classifier" and rest:
+        return readouts_of(_classifiers(rest, job, attributes))
+    if rest:
+        return readouts_of([_function(name, job, attributes)])
+    raise ScalexError(f"there is no scorer {name!r}", "Scorers: picture, exact, clip:, classifier:, module:function")
+
+
+def _own(job: Job, run: Audit, doses: Doses | None) -> Readouts:
+    """The picture reading of the run, learned without the seeds that are pushed."""
+    if "picture" not in run.manifest["recipes"] or job.spec.moments:
+        wrong = f"the run {run.folder} has no picture reading of single seeds to read pushed pictures with"
+        raise ScalexError(wrong, "Audit with `readings: [text, picture]` and without moments, or name another scorer")
+    latents = latents_of(run)["picture"]
+    return picture_readouts(job.model, job.plan, latents, without=(doses or Doses()).numbers, rules=job.spec.rules)
+
+
+class _Words:
+    """What a model of pictures and texts is asked of: the audit's own prompts."""
+
+    def __init__(self, job: Job) -> None:
+        self._prompts = build_prompts(job.spec)
+
+    def __call__(self, concept: str, attribute: str) -> Mapping[str, Sequence[str]]:
+        found: dict[str, list[str]] = {}
+        for p in self._prompts:
+            if attribute == "concept" and not p.attribute:
+                found.setdefault(p.concept, []).append(p.text)
+            elif p.concept == concept and p.attribute == attribute:
+                found.setdefault(p.value, []).append(p.text)
+        return found
+
+
+def _classifiers(folder: str, job: Job, attributes: Sequence[str]) -> list[AttributeScorer]:
+    """A scorer of each attribute whose values are all among the classifier's labels: of those that are asked for, of
+    one at least."""
+    found: list[AttributeScorer] = []
+    lacking: ScalexError | None = None
+    for attribute, values in job.spec.attribute_values.items():
+        try:
+            found.append(image_classification(folder, attribute, tuple(values), device=str(job.model.device)))
+        except ScalexError as error:
+            lacking = error
+            if attribute in attributes:
+                raise
+    if lacking and not found:
+        raise lacking
+    return found
+
+
+def _function(name: str, job: Job, attributes: Sequence[str]) -> AttributeScorer:
+    """A user's function; it tells one attribute, the one that is tried."""
+    chosen = list(attributes) or list(job.spec.attribute_values)
+    if len(chosen) != 1:
+        raise ScalexError(f"{name} tells one attribute, and {len(chosen)} are to be tried", "Name one with --attribute")
+    values = tuple(job.spec.attribute_values[chosen[0]])
+    return Function(named_function(name), chosen[0], values, name)

@@ -1,0 +1,383 @@
+"""Dose-response: does pushing along a direction change pictures as the finding claims, more with every step of alpha?
+
+Pictures of the same seeds are drawn at every alpha; a readout that is not the direction's own (an organism's exact one,
+the picture reading, CLIP, a classifier, a user's function) says where between the two values each one stands. The slope
+of that over alpha, with an interval over seeds, is the causal evidence; beside it stands what else changed, and what
+directions do that mean nothing: random ones and ones with shuffled channels, of equal length. See
+docs/dose_response.md.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from scalex import runs, stats
+from scalex.auditing import open_run, render_report
+from scalex.capture import Progress
+from scalex.disk import disk_errors, write_atomic
+from scalex.errors import ScalexError, resumable
+from scalex.jobs import Job, prepare
+from scalex.prompts import build_prompts
+from scalex.records import Finding, Rules
+from scalex.report import numbers, views, write_tables
+from scalex.scorers import Readouts
+from scalex.steering_vectors import pair_of, steering_vectors
+from scalex.store import Store
+from scalex.validation._doses import Case, Doses, Pushed, Readers, controls, pictures_at, pushed, readers_of
+from scalex.validation._effects import Evidence, drift, effect, slopes, trend, verdict
+from scalex.validation._scorers import named_readouts
+from scalex.wording import did_you_mean
+
+__all__ = ["NAME", "Case", "DoseResponse", "Doses", "cases_of", "dose_response", "strongest", "validate"]
+
+NAME = "dose_response"
+_UNIT = "share per alpha"
+_SHOWN, _SIDE = 2, 64  # seeds whose pictures are kept, and their side in pixels
+_LEARNED = 16  # seeds, of the audit's, that directions are learned from
+
+
+@dataclass(frozen=True)
+class DoseResponse:
+    """What pushing showed.
+
+    Attributes:
+        findings: one row a case, as in `scalex.records.Finding`: the estimate is the slope, per step of alpha.
+        tables: `curves` (mean readout by direction and alpha, with its interval), `drifts` (what else changed),
+            `controls` (slopes of directions that mean nothing) and `strips` (small pictures, alpha from left to right).
+        folder: of the run that it was written to; None where it was not.
+    """
+
+    findings: pd.DataFrame
+    tables: Mapping[str, pd.DataFrame]
+    folder: Path | None = None
+
+    @property
+    def text(self) -> str:
+        """All of it but the small pictures, as JSON."""
+        parts = {"findings": self.findings, **{name: t for name, t in self.tables.items() if name != "strips"}}
+        told = {name: json.loads(table.to_json(orient="records")) for name, table in parts.items()}
+        return json.dumps(told, ensure_ascii=False, indent=1)
+
+    def lines(self) -> Iterator[str]:
+        """What to print of each finding."""
+        for f in views.records(self.findings):
+            ends = numbers.interval(f["low"], f["high"], "lean")
+            slope = "no slope" if math.isnan(f["estimate"]) else f"{f['estimate']:+.2f} per alpha ({ends})"
+            yield f"{f['target']}, {f['attribute']}, to {f['value']}: {f['verdict']}; {slope}. {f['reason']}"
+
+
+def dose_response(
+    job: Job,
+    cases: Sequence[Case],
+    readouts: Readouts,
+    doses: Doses | None = None,
+    *,
+    progress: Progress | None = None,
+) -> DoseResponse:
+    """Pushes along the direction of each case and says what that does. The same job, cases and doses give the same.
+
+    Args:
+        readouts: the scorer of a concept's pictures, by concept, attribute and values.
+        progress: called with pictures drawn and to draw.
+
+    Raises:
+        ScalexError: a direction does not fit the model, a scorer fails or gives no shares, or the spec has no such
+            concept.
+    """
+    plan = doses or Doses()
+    told, each = progress or (lambda *_: None), _pictures(plan)
+    tried: list[tuple[Case, _Tried | None]] = []
+    told(0, each * len(cases))
+    for i, case in enumerate(cases):
+        tried.append((case, _try(job, case, readouts, plan)))
+        told(each * (i + 1), each * len(cases))
+    return _concluded(tried, plan, job.spec.rules)
+
+
+def _pictures(doses: Doses) -> int:
+    """Pictures that are drawn of a case."""
+    return doses.seeds * doses.templates * (len(doses.alphas) + 2 * doses.controls * len(doses.ends))
+
+
+def cases_of(
+    job: Job,
+    store: Store,
+    attribute: str,
+    values: Sequence[str] | None = None,
+    *,
+    concepts: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> list[Case]:
+    """A case for each concept: that its own steering vector takes it from the first value to the second.
+
+    Args: as for `scalex.steering_vectors.steering_vectors`, of which the job's first 16 seeds are used.
+
+    Raises:
+        ScalexError: as there.
+    """
+    pair, some = pair_of(job, attribute, values), job.seeds[:_LEARNED]
+    found = steering_vectors(job, store, attribute, pair, concepts=concepts, seeds=some, progress=progress)
+    return [Case(concept, attribute, pair, vector.direction) for concept, vector in found.items()]
+
+
+# ---------------------------------------------------------------------------------------------------- one case
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """A case's own direction, and those that mean nothing, at the ends alone."""
+
+    own: Pushed
+    others: tuple[tuple[str, Pushed], ...]
+    readers: Readers
+
+
+def _try(job: Job, case: Case, readouts: Readouts, doses: Doses) -> _Tried | None:
+    """Pushes along one case's directions; None where nothing reads the target."""
+    attributes = {name: tuple(values) for name, values in job.spec.attribute_values.items()}
+    readers = readers_of(case, attributes, readouts)
+    if readers is None:
+        return None
+    texts = _texts(job, case, doses)
+    bare = pictures_at(job, case.direction, texts, doses, 0.0)
+    own = pushed(job, case, texts, doses, doses.alphas, readers, bare, _SHOWN)
+    ends = tuple(sorted({*doses.ends, 0.0}))
+    made = controls(case.direction, doses.controls, job.model.probe_shape, job.spec.rules.seed)
+    target = Readers(readers.target, {})
+    others = tuple(
+        (kind, pushed(job, replace(case, direction=one), texts, doses, ends, target, bare)) for kind, one in made
+    )
+    return _Tried(own, others, readers)
+
+
+def _texts(job: Job, case: Case, doses: Doses) -> list[str]:
+    """The prompts that are pushed, one a template."""
+    attribute = case.attribute if doses.start else ""
+    prompts = [p for p in build_prompts(job.spec) if p.concept == case.concept and p.attribute == attribute]
+    texts = [p.text for p in prompts if p.value == doses.start]
+    if not texts:
+        known = list(dict.fromkeys(p.concept for p in build_prompts(job.spec)))
+        if case.concept in known:
+            wrong = f"the spec has no value {doses.start!r} of {case.attribute!r} to start from"
+            raise ScalexError(wrong, f"Values: {', '.join(case.values)}")
+        raise ScalexError(f"the spec has no concept {case.concept!r}", did_you_mean(case.concept, known, "Concepts"))
+    return texts[: doses.templates]
+
+
+# ---------------------------------------------------------------------------------------------------- findings
+
+
+def _concluded(tried: Sequence[tuple[Case, _Tried | None]], doses: Doses, rules: Rules) -> DoseResponse:
+    """Findings over all cases, with q, and tables."""
+    evidence = [_evidence(found, doses, rules) if found else None for _, found in tried]
+    p = np.array([one.effect.p if one else math.nan for one in evidence], dtype=np.float64)
+    known = [replace(one, q=float(q)) if one else None for one, q in zip(evidence, stats.benjamini_hochberg(p))]
+    findings = [_finding(case, found, one, doses, rules) for (case, found), one in zip(tried, known)]
+    frame = pd.DataFrame([asdict(f) for f in findings], columns=list(Finding.columns()))
+    rows: dict[str, list[dict[str, Any]]] = {"curves": [], "drifts": [], "controls": [], "strips": []}
+    for (case, found), one in zip(tried, known):
+        if found is None or one is None:
+            continue
+        of = {"concept": case.concept, "attribute": case.attribute, "first": case.values[0], "second": case.values[1]}
+        rows["curves"] += [of | row for row in _curves(found, rules)]
+        rows["drifts"] += [of | d._asdict() for d in one.drifts]
+        rows["controls"] += [of | {"kind": k, "slope": s} for k, some in one.controls.items() for s in some]
+        rows["strips"] += [of | row for row in _strips(found.own, doses)]
+    columns = ["concept", "attribute", "first", "second"]
+    return DoseResponse(
+        frame, {name: pd.DataFrame(r) if r else pd.DataFrame(columns=columns) for name, r in rows.items()}
+    )
+
+
+def _evidence(found: _Tried, doses: Doses, rules: Rules) -> Evidence:
+    """Without q."""
+    own, at = found.own, sorted({*doses.ends, 0.0})
+    rows = [found.own.alphas.index(alpha) for alpha in at]
+    by_kind: dict[str, list[float]] = {}
+    for kind, one in found.others:
+        by_kind.setdefault(kind, []).append(float(slopes(one.alphas, one.target).mean()))
+    return Evidence(
+        effect(own.alphas, own.target, rules),
+        math.nan,
+        trend(own.alphas, own.target, rules),
+        float(slopes(at, own.target[rows]).mean()),
+        by_kind,
+        [drift(what, own.alphas, curve, doses.ends, rules) for what, curve in own.others.items()],
+    )
+
+
+def _finding(case: Case, found: _Tried | None, evidence: Evidence | None, doses: Doses, rules: Rules) -> Finding:
+    names, nan = (case.concept, case.attribute, case.values[1]), math.nan
+    row = Finding(NAME, "picture", *names, nan, _UNIT, nan, nan, nan, nan, nan, "", "", doses.seeds, doses.templates)
+    if found is None or evidence is None:
+        return replace(row, verdict="not expressed", reason="no readout tells the variants' pictures apart")
+    e, said, scorer = evidence.effect, verdict(evidence, rules), found.readers.target
+    start = f"from prompts of {doses.start}" if doses.start else ""
+    reason = "; ".join(
+        filter(None, (said.reason, f"by the {scorer.name}", start, stats.template_note(doses.templates)))
+    )
+    apart = float(getattr(scorer, "separability", nan))
+    row = replace(row, separability=apart, verdict=said.text, reason=reason, p=e.p, q=evidence.q)
+    row = replace(row, estimate=e.slope, low=e.low, high=e.high, off_target=evidence.off_target)
+    return replace(row, causal_slope=e.slope, causal_low=e.low, causal_high=e.high)
+
+
+def _curves(found: _Tried, rules: Rules) -> Iterator[dict[str, Any]]:
+    """Mean readouts with intervals, by direction and alpha: of the target, of what should stay, and the distance."""
+    kinds = [("own", 0, found.own), *((kind, i + 1, one) for i, (kind, one) in enumerate(found.others))]
+    for kind, number, one in kinds:
+        measured = {"target": one.target, **one.others, "distance": one.distance}
+        for what, curve in measured.items():
+            for alpha, values in zip(one.alphas, curve):
+                low, high = _span(values, rules) if kind == "own" else (math.nan, math.nan)
+                yield {
+                    "direction": kind, "number": number, "what": what, "alpha": alpha, "readout": float(values.mean()),
+                    "low": low, "high": high,
+                }  # fmt: skip
+
+
+def _span(values: Any, rules: Rules) -> stats.Interval:
+    """The interval of a mean: Wilson's, each seed a sample, where it is of shares; honest where all seeds agree."""
+    if values.max() > 1 or values.min() < 0:
+        return stats.Interval(math.nan, math.nan)
+    return stats.wilson(float(values.mean()), float(values.shape[1]), rules.level)
+
+
+def _strips(own: Pushed, doses: Doses) -> Iterator[dict[str, Any]]:
+    """The pictures of some seeds, alpha from left to right, as one small image each."""
+    for i, seed in enumerate(doses.numbers[: own.pictures.shape[1]]):
+        row = [Image.fromarray(p).resize((_SIDE, _SIDE), Image.Resampling.LANCZOS) for p in own.pictures[:, i]]
+        strip = Image.new("RGB", (_SIDE * len(row), _SIDE))
+        for place, picture in enumerate(row):
+            strip.paste(picture, (place * _SIDE, 0))
+        data = io.BytesIO()
+        strip.save(data, format="WEBP", quality=80)
+        source = "data:image/webp;base64," + base64.b64encode(data.getvalue()).decode()
+        yield {"seed": seed, "n": len(row), "alphas": " ".join(f"{a:g}" for a in own.alphas), "picture": source}
+
+
+# ---------------------------------------------------------------------------------------------------- a run
+
+
+def strongest(findings: pd.DataFrame, most: int) -> pd.DataFrame:
+    """What is worth trying first: leans of defaults, of the picture reading where there is one, the furthest first.
+
+    Of an attribute with more values than two, the weights that are above parity; one finding a concept and attribute.
+    """
+    asked = findings[findings["analysis"] == "defaults"]
+    parity = 1 / asked.groupby("attribute")["value"].transform("nunique")
+    above = (asked["estimate"] - parity).where(asked["unit"] == "weight", asked["estimate"].abs())
+    leans = asked.assign(away=above)[asked["verdict"].str.startswith("leans") & (above > 0)]
+    if (leans["reading"] == "picture").any():
+        leans = leans[leans["reading"] == "picture"]
+    ordered = leans.sort_values(["away", "q", "target"], ascending=[False, True, True])
+    return ordered.drop_duplicates(["target", "attribute"]).drop(columns="away").head(most).reset_index(drop=True)
+
+
+def validate(
+    run: str | Path,
+    *,
+    attributes: Sequence[str] = (),
+    concepts: Sequence[str] = (),
+    most: int = 12,
+    doses: Doses | None = None,
+    scorer: str | Readouts = "picture",
+    store: str | Path | None = None,
+    device: str | None = None,
+    capturing: Progress | None = None,
+    pushing: Progress | None = None,
+) -> DoseResponse:
+    """Tries the strongest findings of a run and adds causal evidence to their rows, to its tables and to its report.
+
+    Leaves `validation/dose_response/` and `doses.json` in the run's folder; findings that were tried carry
+    `causal_slope`, `causal_low`, `causal_high` and `off_target` from then on.
+
+    Args:
+        attributes, concepts: only these; concepts that are named are tried whether they lean or not. most: findings.
+        scorer: what reads pushed pictures: "picture" (the run's own reading), "exact" (of an organism), "clip:FOLDER",
+            "classifier:FOLDER", "package.module:function", or scorers by concept, attribute and values.
+        store: of the run's latents, where it is not any more where the run found it.
+        capturing: called with samples captured and to do, for directions. pushing: with pictures drawn and to draw.
+
+    Raises:
+        ScalexError: the folder holds no analysed run, its model is not there any more, or it has no attribute to try.
+    """
+    result = open_run(run)
+    place = str(runs.store_of(result.folder, store) if store else runs.kept_store(result.folder, result.manifest))
+    job = prepare(spec=result.manifest["spec"], device=device, precision=result.manifest.get("dtype"))
+    _check_same(job, result.manifest, result.folder)
+    claims = _claims(result.findings, job, attributes, concepts, most)
+    with resumable("what was captured is kept"):
+        kept = replace(result, manifest={**result.manifest, "store": place})
+        readouts = named_readouts(scorer, job, kept, doses, attributes) if isinstance(scorer, str) else scorer
+        cases = [
+            case
+            for attribute, values, some in claims
+            for case in cases_of(job, Store.open(place), attribute, values, concepts=some, progress=capturing)
+        ]
+        done = dose_response(job, cases, readouts, doses, progress=pushing)
+    return _written(replace(done, folder=result.folder), result.manifest)
+
+
+def _check_same(job: Job, manifest: Mapping[str, Any], place: Path) -> None:
+    for reading, name in manifest["recipes"].items():
+        if job.plan.recipes(job.model)[reading].id != name:
+            wrong = f"the model of the run {place} is not any more the one that was captured"
+            raise ScalexError(wrong, "Put it back, or audit again")
+
+
+def _claims(
+    findings: pd.DataFrame, job: Job, attributes: Sequence[str], concepts: Sequence[str], most: int
+) -> list[tuple[str, tuple[str, str], list[str]]]:
+    """What to try: attribute, the two values, and the concepts."""
+    known = job.spec.attribute_values
+    for name in attributes:
+        if name not in known:
+            raise ScalexError(f"the run has no attribute {name!r}", did_you_mean(name, list(known), "Attributes"))
+    chosen = list(attributes) or list(known)
+    if not chosen:
+        raise ScalexError("the run has no attribute whose values could be pushed to", "Audit with `attributes`")
+    if concepts:
+        return [(name, pair_of(job, name), list(concepts)) for name in chosen]
+    found: dict[tuple[str, tuple[str, str]], list[str]] = {}
+    rows = strongest(findings[findings["attribute"].isin(chosen)], most)
+    for row in views.records(rows):
+        pair = _pair(row, findings, known[row["attribute"]])
+        found.setdefault((row["attribute"], pair), []).append(row["target"])
+    return [(attribute, pair, some) for (attribute, pair), some in found.items()]
+
+
+def _pair(row: Mapping[str, Any], findings: pd.DataFrame, values: Sequence[str]) -> tuple[str, str]:
+    """The two values that a finding is tried between: of many, from the weightiest other one to its own."""
+    if len(values) == 2:
+        return values[0], values[1]
+    same = (findings["analysis"] == "defaults") & (findings["reading"] == row["reading"])
+    same &= (findings["target"] == row["target"]) & (findings["attribute"] == row["attribute"])
+    others = findings[same & (findings["value"] != row["value"])].sort_values("estimate", ascending=False)
+    return str(others["value"].iloc[0]), str(row["value"])
+
+
+def _written(done: DoseResponse, manifest: Mapping[str, Any]) -> DoseResponse:
+    """Leaves it beside the run's own findings, whose rows get the evidence, and renders the report again."""
+    assert done.folder is not None
+    place = runs.validation_folder(done.folder, NAME)
+    with disk_errors(place, option="--out"):
+        write_tables(done.findings, place)
+        runs.save_tables(place, {f"{NAME}-picture-{name}": table for name, table in done.tables.items()})
+        runs.stamp_validation(place, manifest)
+        write_atomic(done.folder / "doses.json", done.text + "\n")
+        beside = [tried for tried, _ in runs.load_validations(done.folder, manifest)]
+        write_tables(runs.with_evidence(runs.read_findings(done.folder), beside), done.folder)
+    render_report(done.folder)
+    return done
