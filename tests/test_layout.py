@@ -65,6 +65,7 @@ STAGES = [
     "nearest",
     "comparing",
     "gating",
+    "mitigation",
     "validation",
     "truth",
     "doctor",
