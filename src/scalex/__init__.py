@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from scalex.errors import ScalexError
     from scalex.gating import Gate, check
     from scalex.jobs import prepare
+    from scalex.mitigation import Mitigation
     from scalex.models import load_model
     from scalex.prompts import AuditSpec, load_spec
     from scalex.steering import Erase, Push, steer, together
@@ -27,6 +28,7 @@ __all__ = [
     "Comparison",
     "Erase",
     "Gate",
+    "Mitigation",
     "Push",
     "ScalexError",
     "Store",
@@ -49,6 +51,7 @@ _HOMES = {
     **dict.fromkeys(("Comparison", "compare"), "scalex.comparing"),
     **dict.fromkeys(("Gate", "check"), "scalex.gating"),
     **dict.fromkeys(("Erase", "Push", "steer", "together"), "scalex.steering"),
+    "Mitigation": "scalex.mitigation",
     "ScalexError": "scalex.errors",
     "Store": "scalex.store",
     "load_model": "scalex.models",

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from scalex.cli import audits, directions, doctor, organisms, stores
+from scalex.cli import audits, directions, doctor, mitigating, organisms, stores
 from scalex.errors import ScalexError
 
 __all__ = ["app", "main"]
@@ -23,6 +23,7 @@ app = typer.Typer(
 app.add_typer(audits.app)
 app.add_typer(directions.app)
 app.add_typer(doctor.app)
+app.add_typer(mitigating.app)
 app.add_typer(organisms.app, name="organism")
 app.add_typer(stores.app, name="store")
 

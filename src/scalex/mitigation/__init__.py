@@ -17,6 +17,7 @@ from scalex.mitigation._evaluating import METHODS, Evaluation, evaluate
 from scalex.mitigation._fitting import ALPHAS, fit, refitted
 from scalex.mitigation._grid import save_grid
 from scalex.mitigation._mitigation import Made, Mitigation, Remedy
+from scalex.mitigation._report import notes_of, write_report
 from scalex.mitigation._targets import Target, shares_of
 
 __all__ = [
@@ -32,7 +33,9 @@ __all__ = [
     "Target",
     "evaluate",
     "fit",
+    "notes_of",
     "refitted",
     "save_grid",
     "shares_of",
+    "write_report",
 ]

@@ -8,7 +8,6 @@ compared with (docs/mitigation.md).
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
@@ -19,6 +18,7 @@ from scipy import optimize
 __all__ = ["RULES", "Curve", "Dose", "Key", "alike", "dose_at", "every", "some", "uniform"]
 
 _BLOCK = 16  # consecutive seeds that share the range of u evenly
+_DOUBT = 3.0  # distances between the variants that a picture may change more, to be told for certain
 _FIRST = 1e3  # what a missed target costs, beside what pictures change
 
 Key: TypeAlias = tuple[str, int]
@@ -37,38 +37,48 @@ class Curve:
     """What pictures of a concept do at some alphas, the first of which is 0.
 
     Attributes:
-        rates: shares of the second value. kept: shares that still show the concept; NaN where that is not known.
+        rates: shares of the second value. doubt: how much of them hangs on what counts as turned.
+        kept: shares that still show the concept.
         change: mean distance to the unsteered picture, in distances between the variants, of the picture reading.
     """
 
     alphas: tuple[float, ...]
     rates: tuple[float, ...]
+    doubt: tuple[float, ...]
     kept: tuple[float, ...]
     change: tuple[float, ...]
 
     def rate(self, doses: Sequence[Dose]) -> float:
         """The rate that a mixture should give."""
-        return float(sum(dose.share * self.rates[self.alphas.index(dose.alpha)] for dose in doses))
+        order = np.argsort(self.alphas)
+        alphas, rates = np.array(self.alphas)[order], np.array(self.rates)[order]
+        return float(sum(dose.share * np.interp(dose.alpha, alphas, rates) for dose in doses))
 
 
 def some(curve: Curve, target: float, keep: float) -> tuple[Dose, ...]:
-    """Steers as few pictures as little as can be: the linear programme
+    """Steers as few pictures as little, and as surely, as can be: the linear programme
 
-        min sum_k p_k change_k   where   sum_k p_k rate_k = target,   sum_k p_k kept_k >= keep kept_0,   sum_k p_k = 1.
+        min sum_k p_k (change_k + rate_k (1 - rate_k) + 3 doubt_k)
+        where sum_k p_k rate_k = target,   sum_k p_k kept_k >= keep kept_0,   sum_k p_k = 1,   p_k >= 0.
 
-    Its solutions mix two alphas, or three where the concept would suffer; alpha 0 is one of them wherever that is
-    better. Where the target is out of reach, the nearest rate is taken: the concept comes before the target, the target
-    before the change.
+    The second part of the cost is the variance of what a picture shows under a dose, the third what calibration cannot
+    tell: a strong dose for few is surer than a weak one for many, which turns some and leaves others midway. Solutions
+    mix two alphas, or three where the concept would suffer; alpha 0 is one of them wherever that is better. Where the
+    target is out of reach, the nearest rate is taken: the concept comes before the target, the target before the cost.
     """
-    n = len(curve.alphas)
-    costs = [*curve.change, _FIRST, _FIRST]
-    equal, ends = [[*curve.rates, 1, -1], [1.0] * n + [0, 0]], [target, 1]
-    least = keep * curve.kept[0]
-    bound = [] if math.isnan(least) else [[-k for k in curve.kept] + [0, 0]]
+    up = target > curve.rates[0]
+    on = [k for k, alpha in enumerate(curve.alphas) if alpha == 0 or (alpha > 0) == up]
+    rates, doubt, kept = (np.array(column)[on] for column in (curve.rates, curve.doubt, curve.kept))
+    costs = [*(np.array(curve.change)[on] + rates * (1 - rates) + _DOUBT * doubt), _FIRST, _FIRST]
     found = optimize.linprog(
-        costs, A_ub=bound or None, b_ub=[-least] if bound else None, A_eq=equal, b_eq=ends, method="highs"
+        costs,
+        A_ub=[[*-kept, 0, 0]],
+        b_ub=[-keep * kept[0]],
+        A_eq=[[*rates, 1, -1], [1] * len(on) + [0, 0]],
+        b_eq=[target, 1],
+        method="highs",
     )
-    return _doses(curve.alphas, found.x[:n])
+    return _doses([curve.alphas[k] for k in on], found.x[: len(on)])
 
 
 def every(curve: Curve, target: float, keep: float) -> tuple[Dose, ...]:
@@ -84,10 +94,12 @@ def every(curve: Curve, target: float, keep: float) -> tuple[Dose, ...]:
 
 
 def alike(curve: Curve, target: float, keep: float) -> tuple[Dose, ...]:
-    """Steers all pictures by the one alpha at which the curve comes nearest to the target."""
-    weights = np.zeros(len(curve.alphas))
-    weights[int(np.abs(np.array(curve.rates) - target).argmin())] = 1.0
-    return _doses(curve.alphas, weights)
+    """Steers all pictures by one alpha, at which the curve, straight between its points, first reaches the target."""
+    order = np.argsort(curve.alphas)
+    alphas = np.linspace(curve.alphas[order[0]], curve.alphas[order[-1]], 1001)
+    missed = np.abs(np.interp(alphas, np.array(curve.alphas)[order], np.array(curve.rates)[order]) - target).round(2)
+    nearest = alphas[missed == missed.min()]
+    return (Dose(float(nearest[np.abs(nearest).argmin()]), 1.0),)
 
 
 RULES: Mapping[str, Callable[[Curve, float, float], tuple[Dose, ...]]] = {"some": some, "every": every, "alike": alike}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import numpy as np
 
@@ -25,8 +26,9 @@ from scalex.wording import SLOT, did_you_mean
 
 __all__ = ["ALPHAS", "fit", "refitted"]
 
-ALPHAS = (0.5, 1.0, 1.5, 2.0, 3.0)
-"""Strengths that are tried, the least first; a concept stops where nearly all its pictures have turned."""
+ALPHAS = (1.0, 1.5, 2.0, 3.0)
+"""Strengths that are tried, the least first; a concept stops where nearly all its pictures have turned. Half of the
+first is tried where that already harms it."""
 
 _TURNED = 0.97
 _EVEN = 0.02  # a rate as near to the target as that needs no steering
@@ -80,7 +82,7 @@ def fit(
     )
     reader = reader_of(job, store, attribute, pair, list(shares), numbers, progress, engine)
     texts = _texts(job, attribute, pair, list(shares))
-    climb = _Climb(reader, texts, vectors, shares, job.spec.rules.floor, progress)
+    climb = _Climb(reader, texts, vectors, shares, keep, job.spec.rules.floor, progress)
     curves = climb.curves(strengths, both=rule == "every")
     remedies = {c: _remedy(shares[c], curves[c], climb.notes.get(c, ""), _slim(vectors[c]), rule, keep) for c in shares}
     return Mitigation(attribute, pair, remedies, texts, _phrases(job, attribute), _made(job, numbers, keep, rule))
@@ -137,32 +139,42 @@ def _remedy(target: float, curve: Curve, note: str, vector: SteeringVector, rule
     return Remedy(target, doses, curve, vector, "out of reach" if away > _MISSED else "")
 
 
+_Row: TypeAlias = tuple[float, float, float, float, float]
+"""Alpha, rate, doubt, kept, change: a point of a curve."""
+
+
 @dataclass
 class _Climb:
     """All concepts on their way up the alphas.
 
     Attributes:
-        notes: by concept why it is not steered.
+        notes: by concept why it is not steered. signs: by concept which way.
     """
 
     reader: PictureReader
     texts: Mapping[str, tuple[str, ...]]
     vectors: Mapping[str, SteeringVector]
     targets: Mapping[str, float]
+    keep: float
     floor: float
     progress: Progress | None
     notes: dict[str, str] = field(default_factory=dict)
+    signs: dict[str, float] = field(default_factory=dict)
 
     def curves(self, strengths: Sequence[float], both: bool) -> dict[str, Curve]:
         """The curve of each concept. With `both`, one alpha away from the target is on it, too."""
+        rates = {c: self.reader.rate(c, self.reader.plain[c])[0] for c in self.texts}
+        self.signs = {c: 1.0 if rates[c] < self.targets[c] else -1.0 for c in self.texts}
         rows = {c: [(0.0, *self._seen(c, self.reader.plain[c]))] for c in self.texts}
-        signs = {c: 1.0 if rows[c][0][1] < self.targets[c] else -1.0 for c in self.texts}
         going = [c for c in self.texts if self._expressed(c)]
         if both:
-            self._climb(rows, going, {c: -signs[c] for c in going})
+            self._climb(rows, going, {c: -self.signs[c] for c in going})
         for strength in strengths:
-            self._climb(rows, going, {c: signs[c] * strength for c in going})
-            going = [c for c in going if not self._is_done(rows[c], signs[c])]
+            self._climb(rows, going, {c: self.signs[c] * strength for c in going})
+            if strength == strengths[0]:
+                harmed = [c for c in going if rows[c][-1][3] < self.keep * rows[c][0][3]]
+                self._climb(rows, harmed, {c: self.signs[c] * strength / 2 for c in harmed})
+            going = [c for c in going if not self._is_done(rows[c], self.signs[c])]
         return {c: Curve(*(tuple(map(float, column)) for column in zip(*rows[c], strict=True))) for c in rows}
 
     def _expressed(self, concept: str) -> bool:
@@ -172,14 +184,15 @@ class _Climb:
             self.notes[concept] = f"{UNEXPRESSED} (AUC {apart:.2f})"
         return concept not in self.notes
 
-    def _is_done(self, rows: Sequence[tuple[float, float, float, float]], sign: float) -> bool:
+    def _is_done(self, rows: Sequence[_Row], sign: float) -> bool:
         """Nearly all have turned, or half of the pictures are not the concept's any more."""
-        _, rate, kept, _ = rows[-1]
-        return (rate if sign > 0 else 1 - rate) >= _TURNED or kept < rows[0][2] / 2
+        _, rate, doubt, kept, _ = max(rows, key=lambda row: sign * row[0])
+        turned = (rate if sign > 0 else 1 - rate) >= _TURNED and doubt <= 1 - _TURNED
+        return turned or kept < rows[0][3] / 2
 
     def _climb(
         self,
-        rows: dict[str, list[tuple[float, float, float, float]]],
+        rows: dict[str, list[_Row]],
         going: Sequence[str],
         alphas: Mapping[str, float],
     ) -> None:
@@ -197,11 +210,10 @@ class _Climb:
     def _samples(self, concept: str) -> list[Sample]:
         return [(text, seed) for text in self.texts[concept] for seed in self.reader.seeds]
 
-    def _seen(self, concept: str, latents: np.ndarray) -> tuple[float, float, float]:
-        """Rate of the second value, share that shows the concept, and change."""
+    def _seen(self, concept: str, latents: np.ndarray) -> tuple[float, float, float, float]:
+        """Rate of the second value, doubt of it, share that shows the concept, and change."""
         reader, flat = self.reader, latents.reshape(-1, latents.shape[-1])
-        first, second = reader.right(concept)
-        rate = stats.rogan_gladen(float((reader.held_out(concept, latents) == 1).mean()), second, first)
+        rate, doubt = reader.rate(concept, latents, up=self.signs[concept] > 0)
         kept = float(reader.is_concept(concept, flat).mean())
         moved = np.linalg.norm(latents - reader.plain[concept], axis=-1).mean() / max(reader.distance(concept), 1e-12)
-        return (rate if math.isfinite(rate) else 0.5), kept, float(moved)
+        return rate, doubt, kept, float(moved)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -58,7 +59,7 @@ def save_grid(job: Job, mitigation: Mitigation, concepts: Sequence[str], seeds: 
     return path
 
 
-def _label(draw: ImageDraw.ImageDraw, font: ImageFont.ImageFont, top: int, concept: str, of: Mitigation) -> None:
+def _label(draw: ImageDraw.ImageDraw, font: Any, top: int, concept: str, of: Mitigation) -> None:
     remedy, value = of.remedies[concept], of.values[1]
     draw.text((4, top + 8), concept, fill="black", font=font)
     draw.text((4, top + 26), f"unsteered: {value} {remedy.curve.rates[0]:.0%}", fill="dimgray", font=font)

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
-from scalex import directions
+from scalex import directions, stats
 from scalex.capture import Plan, Progress, Sample, Steer, capture
 from scalex.engine import Fill
 from scalex.jobs import Job
@@ -24,7 +24,7 @@ from scalex.store import Store
 
 __all__ = ["PictureReader", "prompts_of", "reader_of"]
 
-_OWN = 0.99  # of the variants' own pictures are theirs
+_FAR = 2.0  # times as far from a variant's mean as all but a hundredth of its own pictures
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,11 +54,29 @@ class PictureReader:
         capture(self.model, list(dict.fromkeys(samples)), self.plan, keep, progress, steer=steer)
         return np.stack([found[sample] for sample in samples]).astype(np.float64)
 
-    def held_out(
+    def rate(
+        self, concept: str, latents: Float[np.ndarray, "templates seeds width"], up: bool | None = None
+    ) -> tuple[float, float]:
+        """The share of the second value in pictures of the reader's own seeds, by classifiers that never saw the seed;
+        and how much of it hangs on where the line is drawn.
+
+        Steering may leave a picture midway. So one counts as turned (up is to the second value) only where it lies
+        beyond nine tenths of the variant that it comes from; what that misses of the other variant is made up for
+        (Rogan and Gladen 1978). None counts from the middle. The doubt is the difference between the shares beyond a
+        quarter and beyond three quarters of the way between the variants, made up for alike.
+        """
+        own, first, second = (self._scores(concept, one) for one in (latents, *self.variants[concept]))
+        low, high = float(first.mean()), float(second.mean())
+        cut = 0.0 if up is None else max(0.0, _edge(first)) if up else min(0.0, -_edge(-second))
+        ends = [_share_beyond(low + part * (high - low), own, first, second) for part in (0.25, 0.75)]
+        return _share_beyond(cut, own, first, second), abs(ends[0] - ends[1])
+
+    def _scores(
         self, concept: str, latents: Float[np.ndarray, "templates seeds width"]
-    ) -> Int[np.ndarray, "templates seeds"]:
-        """The values that pictures of the reader's own seeds show, by classifiers that never saw the seed."""
-        return np.asarray(directions.classify(latents, self.variants[concept], "lda"))
+    ) -> Float[np.ndarray, "templates seeds"]:
+        """Above 0 where a picture looks more like the second value."""
+        first, second = directions.discriminants(latents[None], self.variants[concept], "lda")[:, 0]
+        return np.asarray(second - first)
 
     def fresh(self, concept: str, latents: Float[np.ndarray, "n width"]) -> Int[np.ndarray, "n"]:
         """The values that pictures of other seeds show."""
@@ -69,12 +87,12 @@ class PictureReader:
 
     def right(self, concept: str) -> tuple[float, float]:
         """How many of the first variant's and of the second's own pictures are told right, seeds held out."""
-        said = [self.held_out(concept, one) for one in self.variants[concept]]
-        return float((said[0] == 0).mean()), float((said[1] == 1).mean())
+        first, second = (self._scores(concept, one) for one in self.variants[concept])
+        return float((first <= 0).mean()), float((second > 0).mean())
 
     def is_concept(self, concept: str, latents: Float[np.ndarray, "n width"]) -> Bool[np.ndarray, "n"]:
-        """Whether pictures are nearer to a variant of the concept than to those of any other, and as near to it as nearly
-        all of its own are: what steering has destroyed is like nothing."""
+        """Whether pictures are nearer to a variant of the concept than to those of any other, and about as near to it
+        as its own are: what steering has destroyed is like nothing."""
         classes = self._classes
         squares = ((latents**2).sum(1)[:, None] - 2 * latents @ classes.T) + (classes**2).sum(1)
         nearest, place = squares.argmin(1), list(self.variants).index(concept)
@@ -87,14 +105,25 @@ class PictureReader:
 
     @cached_property
     def _reach(self) -> dict[str, float]:
-        """How far from its mean nearly every picture of a variant is at most, by concept."""
+        """How far from the mean of a variant a picture may be at most, by concept."""
         far = {c: np.linalg.norm(x - x.mean((1, 2), keepdims=True), axis=-1) for c, x in self.variants.items()}
-        return {concept: float(np.quantile(own, _OWN)) for concept, own in far.items()}
+        return {concept: _FAR * float(np.quantile(own, 0.99)) for concept, own in far.items()}
 
     def distance(self, concept: str) -> float:
         """Between the variants' means: the unit of change."""
         first, second = self.variants[concept].mean((1, 2))
         return float(np.linalg.norm(second - first))
+
+
+def _edge(scores: Float[np.ndarray, "templates seeds"]) -> float:
+    return float(np.quantile(scores, 0.9))
+
+
+def _share_beyond(line: float, own: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:
+    """Corrected by the shares of both variants beyond it; 0.5 where it does not tell them apart."""
+    seen, false, hit = (float((scores > line).mean()) for scores in (own, first, second))
+    found = stats.rogan_gladen(seen, hit, 1 - false)
+    return found if np.isfinite(found) else 0.5
 
 
 def prompts_of(job: Job, attribute: str, pair: tuple[str, str], concepts: Sequence[str]) -> tuple[Prompt, ...]:
