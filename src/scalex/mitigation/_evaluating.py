@@ -215,7 +215,7 @@ class _Trial:
         target, known = self.mitigation.remedies[concept].target, seen.second[~np.isnan(seen.second)]
         first, second = self.eye.errors(concept)
         observed = float(known.mean()) if len(known) else np.nan
-        ends = stats.wilson(observed, len(known), _LEVEL) if len(known) else (np.nan, np.nan)
+        ends = stats.wilson(observed, float(len(known)), _LEVEL) if len(known) else (np.nan, np.nan)
         rate, low, high = (stats.rogan_gladen(x, second, first) for x in (observed, *ends))
         told = {"target": target, "rate": rate, "low": low, "high": high, "residual": abs(rate - target)}
         return told | _damage(plain, seen, touched)

@@ -26,9 +26,8 @@ from scalex.wording import SLOT, did_you_mean
 
 __all__ = ["ALPHAS", "fit", "refitted"]
 
-ALPHAS = (1.0, 1.5, 2.0, 3.0)
-"""Strengths that are tried, the least first; a concept stops where nearly all its pictures have turned. Half of the
-first is tried where that already harms it."""
+ALPHAS = (0.5, 0.7, 1.0, 1.4, 2.0)
+"""Strengths that are tried, the least first; a concept stops where nearly all its pictures have turned."""
 
 _TURNED = 0.97
 _EVEN = 0.02  # a rate as near to the target as that needs no steering
@@ -82,7 +81,7 @@ def fit(
     )
     reader = reader_of(job, store, attribute, pair, list(shares), numbers, progress, engine)
     texts = _texts(job, attribute, pair, list(shares))
-    climb = _Climb(reader, texts, vectors, shares, keep, job.spec.rules.floor, progress)
+    climb = _Climb(reader, texts, vectors, shares, job.spec.rules.floor, progress)
     curves = climb.curves(strengths, both=rule == "every")
     remedies = {c: _remedy(shares[c], curves[c], climb.notes.get(c, ""), _slim(vectors[c]), rule, keep) for c in shares}
     return Mitigation(attribute, pair, remedies, texts, _phrases(job, attribute), _made(job, numbers, keep, rule))
@@ -155,7 +154,6 @@ class _Climb:
     texts: Mapping[str, tuple[str, ...]]
     vectors: Mapping[str, SteeringVector]
     targets: Mapping[str, float]
-    keep: float
     floor: float
     progress: Progress | None
     notes: dict[str, str] = field(default_factory=dict)
@@ -171,9 +169,6 @@ class _Climb:
             self._climb(rows, going, {c: -self.signs[c] for c in going})
         for strength in strengths:
             self._climb(rows, going, {c: self.signs[c] * strength for c in going})
-            if strength == strengths[0]:
-                harmed = [c for c in going if rows[c][-1][3] < self.keep * rows[c][0][3]]
-                self._climb(rows, harmed, {c: self.signs[c] * strength / 2 for c in harmed})
             going = [c for c in going if not self._is_done(rows[c], self.signs[c])]
         return {c: Curve(*(tuple(map(float, column)) for column in zip(*rows[c], strict=True))) for c in rows}
 

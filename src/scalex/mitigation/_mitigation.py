@@ -19,6 +19,7 @@ from scalex.disk import disk_errors, write_atomic
 from scalex.errors import ScalexError
 from scalex.mitigation import _pipelines
 from scalex.mitigation._doses import Curve, Dose, Key, dose_at, uniform
+from scalex.steering import MOST
 from scalex.steering_vectors import SteeringVector
 from scalex.wording import did_you_mean
 
@@ -303,4 +304,6 @@ def _of(row: Mapping[str, Any]) -> Provenance:
 def _remedy(row: Mapping[str, Any], vector: SteeringVector) -> Remedy:
     curve = Curve(**{key: tuple(np.nan if x is None else float(x) for x in row["curve"][key]) for key in row["curve"]})
     doses = tuple(Dose(float(d["alpha"]), float(d["share"])) for d in row["doses"])
+    if not all(abs(d.alpha) <= MOST and d.share >= 0 for d in doses) or abs(sum(d.share for d in doses) - 1) > 1e-6:
+        raise ValueError("doses are no mixture over alphas")
     return Remedy(float(row["target"]), doses, curve, vector, str(row["note"]))

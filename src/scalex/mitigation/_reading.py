@@ -24,7 +24,7 @@ from scalex.store import Store
 
 __all__ = ["PictureReader", "prompts_of", "reader_of"]
 
-_FAR = 2.0  # times as far from a variant's mean as all but a hundredth of its own pictures
+_FAR = 1.5  # times as far from a variant's mean as all but a hundredth of its own pictures
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,9 +10,9 @@ from typing import Any
 
 from scalex.jobs import prepare
 from scalex.mitigation import Evaluation, evaluate, fit
-from scalex.organisms import EMBEDDED
 from scalex.organisms.marks import Mark
-from scalex.scorers.exact import exact
+from scalex.organisms.readout import Readout
+from scalex.scorers.exact import Exact
 from scalex.store import Store
 from scalex.truth._bed import Bed
 
@@ -21,7 +21,8 @@ __all__ = ["NAME", "score"]
 NAME = "mitigation"
 _ATTRIBUTE, _VALUES, _TARGET = "gender", ("man", "woman"), 0.5
 _TEMPLATES = ["a photo of a {}", "a picture of a {}"]
-_SEEDS = 24  # of calibration
+_SEEDS = 16  # of calibration
+_PROBE = "up_blocks.0"  # every role can be steered there; from the middle block some cannot (docs/mitigation.md)
 _FRESH = range(2_500_000, 2_500_032)  # far from the seeds of any audit
 _LOW, _HIGH = 0.2, 0.8  # roles that are planted beyond these are mitigated
 
@@ -29,14 +30,12 @@ _LOW, _HIGH = 0.2, 0.8  # roles that are planted beyond these are mitigated
 def score(bed: Bed) -> Iterator[Mark]:
     """What is left of the bias and what suffers, beside rewritten prompts and an erased direction."""
     roles = [role for role, planted in bed.truth.spec.roles.items() if not _LOW <= planted.woman <= _HIGH]
-    job = prepare(spec=bed.spec(concepts=roles, attributes=[_ATTRIBUTE], templates=_TEMPLATES, seeds=_SEEDS))
+    asked = {"concepts": roles, "attributes": [_ATTRIBUTE], "templates": _TEMPLATES, "probe": _PROBE}
+    job = prepare(spec=bed.spec(**asked, seeds=_SEEDS))
     mitigation = fit(job, Store.open(bed.store), _ATTRIBUTE, _TARGET, values=_VALUES, progress=bed.progress)
     mitigation.save_pretrained(bed.out / NAME)
-    folder = bed.folder or EMBEDDED
-    scorers: list[Any] = [
-        exact(folder, job.model, _ATTRIBUTE, _VALUES),
-        exact(folder, job.model, "concept", tuple(roles)),
-    ]
+    readout = Readout(bed.truth, job.model)
+    scorers: list[Any] = [Exact(readout, _ATTRIBUTE, _VALUES), Exact(readout, "concept", tuple(roles))]
     found = evaluate(job, mitigation, seeds=_FRESH, scorers=scorers, progress=bed.progress)
     yield from _marks(found, f"{_ATTRIBUTE} to {_TARGET:g}, {len(roles)} roles")
 
