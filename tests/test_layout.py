@@ -74,6 +74,7 @@ STAGES = [
     "nearest",
     "comparing",
     "gating",
+    "mitigation",
     "validation",
     "truth",
     "doctor",

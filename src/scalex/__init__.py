@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from scalex.explanations import explain_classifier
     from scalex.gating import Gate, check
     from scalex.jobs import prepare
+    from scalex.mitigation import Mitigation
     from scalex.models import load_model
     from scalex.prompts import AuditSpec, load_spec
     from scalex.steering import Erase, Push, steer, together
@@ -28,6 +29,7 @@ __all__ = [
     "Comparison",
     "Erase",
     "Gate",
+    "Mitigation",
     "Push",
     "ScalexError",
     "Store",
@@ -51,6 +53,7 @@ _HOMES = {
     **dict.fromkeys(("Comparison", "compare"), "scalex.comparing"),
     **dict.fromkeys(("Gate", "check"), "scalex.gating"),
     **dict.fromkeys(("Erase", "Push", "steer", "together"), "scalex.steering"),
+    "Mitigation": "scalex.mitigation",
     "ScalexError": "scalex.errors",
     "Store": "scalex.store",
     "explain_classifier": "scalex.explanations",

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from scalex.cli import audits, autoencoders, directions, doctor, explain, library, organisms, steering, stores
+from scalex.cli import audits, autoencoders, directions, doctor, explain, library, mitigating, organisms, steering, stores
 from scalex.errors import ScalexError
 
 __all__ = ["app", "main"]
@@ -26,6 +26,7 @@ app.add_typer(directions.app)
 app.add_typer(steering.app)
 app.add_typer(explain.app)
 app.add_typer(doctor.app)
+app.add_typer(mitigating.app)
 app.add_typer(organisms.app, name="organism")
 app.add_typer(stores.app, name="store")
 app.add_typer(library.app, name="directions")
