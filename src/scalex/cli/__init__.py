@@ -8,7 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
-from scalex.cli import audits, autoencoders, directions, doctor, explain, library, mitigating, organisms, steering, stores
+from scalex.cli import (
+    audits,
+    autoencoders,
+    directions,
+    doctor,
+    explain,
+    library,
+    mitigating,
+    organisms,
+    steering,
+    stores,
+)
 from scalex.errors import ScalexError
 
 __all__ = ["app", "main"]

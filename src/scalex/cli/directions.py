@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-<<<<<<< HEAD
 from scalex.cli._options import (
     BatchOpt,
     DeviceOpt,
@@ -25,11 +24,7 @@ from scalex.cli._options import (
     UnetOpt,
 )
 from scalex.cli._say import SHOWN, progress, records, say_json, say_table
-=======
-from scalex.cli._options import DeviceOpt, JsonOpt, MovedOpt, RunArg
-from scalex.cli._say import SHOWN, progress, say_json, say_table
 from scalex.errors import ScalexError
->>>>>>> tmp-dose
 
 __all__ = ["app"]
 
