@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import scalex
 from scalex.classifiers import Classifier, classifier, load_classifier
 from scalex.cli import app
 from scalex.errors import ScalexError
-from scalex.explaining import Explanation, Scenes, explain
+from scalex.explaining import Effect, Explanation, Scenes, explain
 from scalex.explanations import as_dict, grid, in_rows
 from scalex.jobs import Job, prepare
 from scalex.models import quiet
@@ -243,6 +244,7 @@ def test_figures_are_those_of_the_pictures(job: Job, tmp_path: Path) -> None:
     assert tested.changed > 0
     assert not np.array_equal(plain, with_it)
     assert scenes.directions(semantics[2])["cook"].of.model == job.model.fingerprint
+    assert all(math.isnan(t.worded) and t.confirmed is None for t in found.tested if t.p > 0.05)
 
 
 def test_nothing_is_concluded_where_nothing_is_pushed(job: Job, tmp_path: Path) -> None:
@@ -267,6 +269,40 @@ def test_what_cannot_be_searched_is_said_before_anything_is_captured(job: Job, t
     assert not Store.open(tmp_path / "store").recipes()
     with pytest.raises(ScalexError, match=r"template 'a \{\}' with 'the nurse' has two articles"):
         Scenes(job, ["nurse"], load_hierarchy({"x": "the {}"}), Store.open(tmp_path / "store"))
+
+
+@pytest.mark.parametrize(
+    ("effect", "worded", "agreed"), [(0.9, 0.4, 0.4), (-0.2, -0.5, 0.2), (0.9, -0.1, 0.0), (-0.3, math.nan, 0.3)]
+)
+def test_a_ranking_trusts_what_steering_and_words_both_do(effect: float, worded: float, agreed: float) -> None:
+    [semantic] = load_hierarchy({"x": "old {}"})
+    rest = {"low": effect, "high": effect, "p": 0.01, "q": 0.01, "flipped": 0.0, "changed": 0.1, "by_concept": {}}
+    tested = Effect(semantic, 0, 0.0, effect, effect, worded=worded, **rest)
+    assert tested.agreed == agreed
+    assert replace(tested, verdict="raises it").moves
+    assert not replace(tested, verdict="raises it, words do not").moves
+
+
+def test_what_words_contradict_is_said_and_ranks_below(job: Job, tmp_path: Path) -> None:
+    """A classifier that knows the steered pictures, and nothing that words can draw."""
+    semantics = load_hierarchy({"x": "old {}"})
+    scenes = Scenes(job, ["nurse", "cook"], semantics, Store.open(tmp_path / "store"), alpha=3.0, keep=True)
+    steered = scenes.having(semantics[0], range(4, 10))
+
+    def same(pictures: np.ndarray) -> np.ndarray:
+        alike = np.array([any(np.array_equal(one, other) for other in steered) for one in pictures])
+        return np.stack([alike, ~alike], axis=1).astype(np.float64)
+
+    [found] = explain(classifier(same), 0, semantics, scenes, seeds=6).tested
+    assert (found.effect, found.worded, found.confirmed) == (1.0, 0.0, False)
+    assert found.verdict == "raises it, words do not"
+    assert not found.moves
+
+
+@pytest.mark.parametrize("alpha", [math.nan, math.inf, -101.0])
+def test_an_absurd_alpha_is_refused_before_anything_is_captured(job: Job, tmp_path: Path, alpha: float) -> None:
+    with pytest.raises(ScalexError, match=r"alpha is .*\. It counts in the distance between the prompts: within 100"):
+        searched(job, tmp_path, alpha=alpha)
 
 
 def test_effects_within_the_margin_hardly_move_it(job: Job, tmp_path: Path) -> None:
@@ -321,6 +357,8 @@ def test_a_planted_shortcut_ranks_first_and_only_where_it_was_planted(tmp_path: 
     assert first[True].semantic.name == "person > gender"
     assert first[True].verdict == "raises it"
     assert first[True].effect > 0.3
+    assert first[True].confirmed is True
+    assert first[True].worded > 0.3
     assert abs(first[True].shuffled) < 0.1
     assert first[False].semantic.name == "work > judge"
 

@@ -31,13 +31,13 @@ from scalex.jobs import Job
 from scalex.records import Prompt
 from scalex.semantics import Semantic, every, said
 from scalex.stats import benjamini_hochberg, bootstrap_interval, resampling_plan, sign_flip_p
-from scalex.steering import Push, together
+from scalex.steering import MOST, Push, together
 from scalex.steering_vectors import steering_plan
 from scalex.store import Store
 from scalex.wording import doubles_article, tidy
 from scalex.wording import fill as filled
 
-__all__ = ["LEAST_SEEDS", "Edit", "Explanation", "Pruned", "Scenes", "Tested", "explain"]
+__all__ = ["LEAST_SEEDS", "Edit", "Explanation", "Pruned", "Scenes", "Effect", "explain"]
 
 LEAST_SEEDS = 6
 """Fewer seeds have too few sign patterns for any p below 0.05 once it is corrected."""
@@ -54,7 +54,7 @@ _SIDE = 256  # pixels of the pictures that are kept to be looked at, about
 
 
 @dataclass(frozen=True)
-class Tested:
+class Effect:
     """One semantic, and what pushing on it did to the class's score.
 
     Attributes:
@@ -116,7 +116,7 @@ class Pruned:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What was tested: first what was seen to move the score, the strongest (`Tested.agreed`) first; then the others.
+    """What was tested: first what was seen to move the score, the strongest (`Effect.agreed`) first; then the others.
 
     Attributes:
         samples: by semantic, the first pictures without and with it, and their scores.
@@ -129,7 +129,7 @@ class Explanation:
     seeds: int
     alpha: float
     edit: Edit
-    tested: tuple[Tested, ...]
+    tested: tuple[Effect, ...]
     pruned: tuple[Pruned, ...]
     samples: Mapping[str, Samples] = field(default_factory=dict, repr=False)
 
@@ -150,7 +150,8 @@ class Scenes:
     classifiers can be asked about the same ones.
 
     Raises:
-        ScalexError: a text is too long for the model, or brings an article to a template that has one.
+        ScalexError: a text is too long for the model, or brings an article to a template that has one; or alpha is no
+            number, or beyond `scalex.steering.MOST`.
     """
 
     def __init__(
@@ -165,6 +166,8 @@ class Scenes:
         keep: bool = False,
         progress: Progress | None = None,
     ) -> None:
+        if not abs(alpha) <= MOST:
+            raise ScalexError(f"alpha is {alpha}", f"It counts in the distance between the prompts: within {MOST:g}")
         self.job, self.concepts, self.alpha, self.edit = job, tuple(concepts), alpha, edit
         self._store, self._keep, self._progress = store, keep, progress
         self._plan = steering_plan(job.plan)
@@ -223,7 +226,8 @@ class Scenes:
 
     def _direction(self, semantic: Semantic, concept: str, prompts: Sequence[Prompt], recipe: Any) -> Direction:
         latents = self._store.read(recipe, [p for p in prompts if p.concept == concept], self.job.seeds)
-        return variant_direction(latents, concept, semantic.name, (_WITHOUT, _WITH))
+        found = variant_direction(latents, concept, semantic.name, (_WITHOUT, _WITH))
+        return replace(found, by_seed=None)  # a whole map a seed is much to hold, and seeds of pictures are others
 
     def _prompts(self, semantic: Semantic) -> list[Prompt]:
         """What is captured of a semantic: every concept without and with it, in every template."""
@@ -301,7 +305,7 @@ def explain(
     if seeds < LEAST_SEEDS:
         raise ScalexError(f"{seeds} seeds carry no test", f"Use at least {LEAST_SEEDS}")
     search = _Search(classifier, target, scenes, seeds, progress)
-    frontier, tested, pruned = list(semantics), list[Tested](), list[Pruned]()
+    frontier, tested, pruned = list(semantics), list[Effect](), list[Pruned]()
     for level in count():
         found = search.level(frontier, level)
         with_finer = sorted((t for t in found if t.semantic.finer), key=lambda t: -abs(t.effect))
@@ -330,14 +334,14 @@ def explain(
     )
 
 
-def _ranked(tested: Sequence[Tested], level: float, margin: float) -> list[Tested]:
+def _ranked(tested: Sequence[Effect], level: float, margin: float) -> list[Effect]:
     """With q and verdict; what moves the score first, and the largest agreed effects first."""
     q = benjamini_hochberg(np.array([t.p for t in tested]))
     judged = [replace(t, q=float(one), verdict=_verdict(t, float(one), level, margin)) for t, one in zip(tested, q)]
     return sorted(judged, key=lambda t: (not t.moves, t.verdict in (_HARDLY, _UNSEEN), -t.agreed))
 
 
-def _verdict(tested: Tested, q: float, level: float, margin: float) -> str:
+def _verdict(tested: Effect, q: float, level: float, margin: float) -> str:
     if -margin < tested.low and tested.high < margin:
         return _HARDLY
     if not q <= 1 - level:
@@ -363,7 +367,7 @@ class _Search:
         self._plain = (0, plain, classifier(plain))
         self.column = classifier.column(target, self._plain[2].shape[1])
 
-    def level(self, semantics: Sequence[Semantic], level: int) -> list[Tested]:
+    def level(self, semantics: Sequence[Semantic], level: int) -> list[Effect]:
         """All semantics of a level, tested."""
         found = []
         for semantic in semantics:
@@ -373,7 +377,7 @@ class _Search:
                 self._progress(self._done, self._done + len(semantics) - len(found))
         return found
 
-    def control(self, tested: Tested) -> float:
+    def control(self, tested: Effect) -> float:
         """The effect of a tested semantic's directions once their channels are shuffled."""
         pictures = self._scenes.shuffled(tested.semantic, self._of(tested.level))
         _, scores = self._before(tested.level)
@@ -389,7 +393,7 @@ class _Search:
             self._plain = (level, plain, self._classifier(plain))
         return self._plain[1:]
 
-    def _test(self, semantic: Semantic, level: int) -> Tested:
+    def _test(self, semantic: Semantic, level: int) -> Effect:
         before, first = self._before(level)
         after = self._scenes.having(semantic, self._of(level))
         second = self._classifier(after)
@@ -399,7 +403,7 @@ class _Search:
         low, high = bootstrap_interval(self._resampling, by_seed, self._rules.level)
         self._keep(semantic, before, after, np.stack([first, second])[:, :, self.column])
         won = [scores.argmax(1) == self.column for scores in (first, second)]
-        return Tested(
+        return Effect(
             semantic,
             level,
             float(first[:, self.column].mean()),

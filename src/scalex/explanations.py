@@ -6,7 +6,7 @@ import json
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from scalex.capture import Progress
 from scalex.classifiers import Classifier, Pictures, classifier
 from scalex.disk import disk_errors, write_atomic
 from scalex.errors import ScalexError, resumable
-from scalex.explaining import Edit, Explanation, Samples, Scenes, Tested, explain
+from scalex.explaining import Edit, Effect, Explanation, Samples, Scenes, explain
 from scalex.jobs import prepare
 from scalex.semantics import load_hierarchy
 from scalex.spec import AuditSpec
@@ -76,13 +76,17 @@ def explain_classifier(
     semantics = load_hierarchy(hierarchy)
     keys = {"concepts": list(concepts), "seeds": vectors, "attributes": {}, **overrides}
     job = prepare(model, spec, device=device, **keys)
-    with _place(out) as store, resumable(f"what was captured is kept in {store}" if out else "nothing is kept"):
+    with _place(out) as store, _resumed(store, out is not None):
         scenes = Scenes(job, concepts, semantics, Store.open(store), alpha=alpha, edit=edit)
         how: dict[str, Any] = {"seeds": seeds, "beam": beam, "controls": top, "margin": margin, "progress": progress}
         found = explain(asked, target, semantics, scenes, **how)
     if out is not None:
         save_explanation(found, out, top)
     return found
+
+
+def _resumed(store: Path, kept: bool) -> AbstractContextManager[None]:
+    return resumable(f"what was captured is kept in {store}") if kept else nullcontext()
 
 
 @contextmanager
@@ -134,14 +138,14 @@ def in_rows(found: Explanation) -> list[tuple[str, ...]]:
     return [head, *(_row(i, t) for i, t in enumerate(found.tested, start=1))]
 
 
-def _row(rank: int, t: Tested) -> tuple[str, ...]:
+def _row(rank: int, t: Effect) -> tuple[str, ...]:
     worded, shuffled = ("" if math.isnan(x) else f"{x:+.2f}" for x in (t.worded, t.shuffled))
     closed = " (not opened)" if t.opened is False else ""
     numbers = (f"{t.effect:+.2f}", _span(t), f"{t.q:.2g}", worded, shuffled, f"{t.flipped:.0%}", f"{t.changed:.2f}")
     return (str(rank), t.semantic.name, *numbers, t.verdict + closed)
 
 
-def _span(t: Tested) -> str:
+def _span(t: Effect) -> str:
     return "all seeds alike" if math.isnan(t.low) else f"{t.low:+.2f} to {t.high:+.2f}"
 
 
@@ -185,7 +189,7 @@ def grid(found: Explanation, top: int = 3) -> Image.Image:
     return canvas
 
 
-def _title(t: Tested) -> str:
+def _title(t: Effect) -> str:
     return f"{t.semantic.name}: {t.effect:+.2f} ({_span(t)}), {t.verdict}"
 
 
