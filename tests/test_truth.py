@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import runpy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,16 @@ import pytest
 
 from scalex.analyses._planted import planted
 from scalex.errors import ScalexError
+from scalex.jobs import prepare
+from scalex.organisms import EMBEDDED
 from scalex.organisms.marks import Mark
 from scalex.records import Finding, Latents, Reading, Readings
+from scalex.scorers.exact import exact_readouts
 from scalex.spec import AuditSpec
-from scalex.truth import SCORERS, Scored, blocks, markdown, score_organism
+from scalex.store import Store
+from scalex.truth import SCORERS, Scored, blocks, markdown, score_organism, steering
 from scalex.truth._people import _score_blocks, _wide
+from scalex.validation.dose_response import cases_of
 
 BENCH = Path(__file__).parent.parent / "bench" / "truth.py"
 
@@ -299,3 +304,47 @@ def test_all_old_columns_of_an_organism_that_is_scored_go() -> None:
         ("one more, 32 seeds", [3]),
         ("third, 128 seeds", [6]),
     ]
+
+
+def _pushed(n: int = 20) -> pd.DataFrame:
+    """Steering that reaches every mark."""
+    shares = {
+        "slope": 0.4,
+        "second": 0.9,
+        "before": 0.0,
+        "kept": 1.0,
+        "kept_before": 1.0,
+        "random": 0.0,
+        "shuffled": 0.02,
+    }
+    return pd.DataFrame([{"role": f"r{i}", "rises": i > 0, **shares} for i in range(n)])
+
+
+def test_steering_that_is_right_misses_no_mark() -> None:
+    assert _missed(steering.marks("gender", _pushed())) == []
+
+
+@pytest.mark.parametrize(
+    ("spoil", "missed"),
+    [
+        (lambda t: t.assign(rises=[i > 1 for i in range(len(t))]), "the readout rises with alpha, share of 20 roles"),
+        (lambda t: t.assign(second=[0.0] * 4 + [0.95] * 16), "read as the second value at alpha 1 from the first"),
+        (lambda t: t.assign(kept=0.79), "role kept at alpha 1"),
+        (lambda t: t.assign(random=0.11), "pictures that random directions change"),
+        (lambda t: t.assign(shuffled=0.11), "pictures that shuffled directions change"),
+    ],
+)
+def test_each_mark_of_steering_can_be_missed(spoil: Callable[[pd.DataFrame], pd.DataFrame], missed: str) -> None:
+    assert _missed(steering.marks("gender", spoil(_pushed()))) == [f"steering, gender: {missed}"]
+
+
+def test_a_roles_pushes_are_read_exactly(tmp_path: Path) -> None:
+    """One role of the embedded organism, with a vector of few seeds."""
+    spec = {"concepts": ["artist"], "attributes": ["gender"], "templates": [steering._TEMPLATE], "seeds": 4}
+    job = prepare(spec={**spec, "analyses": ["defaults"]}, device="cpu")
+    readouts = exact_readouts(EMBEDDED, job.model)
+    [case] = cases_of(job, Store.open(str(tmp_path)), "gender")
+    found = steering._from_first(job, readouts, case)
+    assert (found["before"], found["kept_before"]) == (0.0, 1.0)
+    assert found["second"] >= 0.75  # type: ignore[operator]
+    assert found["random"] <= 0.25  # type: ignore[operator]

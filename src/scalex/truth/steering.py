@@ -33,7 +33,7 @@ __all__ = ["NAME", "marks", "score"]
 NAME = "steering"
 _ATTRIBUTES = {"gender": ("man", "woman"), "tone": ("light", "dark")}
 _TEMPLATE, _LEARNED = "a photo of a {}", 16  # seeds that vectors are learned from
-_GRID = Doses(alphas=(-2.0, -1.0, 0.0, 1.0, 2.0), seeds=12)
+_GRID = Doses(alphas=(-1.0, -0.5, 0.0, 0.5, 1.0), seeds=12)
 _SEEDS = 8  # pictures from the first value's prompts
 
 
@@ -59,7 +59,7 @@ def marks(attribute: str, table: pd.DataFrame) -> Iterator[Mark]:
     """
     name, n = f"steering, {attribute}", len(table)
     yield Mark(f"{name}: the readout rises with alpha, share of {n} roles", float(table.rises.mean()), 0.95)
-    yield Mark(f"{name}: mean slope per alpha, -2 to 2", float(table.slope.mean()))
+    yield Mark(f"{name}: mean slope per alpha, -1 to 1", float(table.slope.mean()))
     yield Mark(f"{name}: read as the second value at alpha 1 from the first", float(table.second.mean()), 0.80)
     yield Mark(f"{name}: read as the second value without a push", float(table.before.mean()))
     yield Mark(f"{name}: role kept at alpha 1", float(table.kept.mean()), 0.80)
