@@ -180,10 +180,10 @@ class _Climb:
         return concept not in self.notes
 
     def _is_done(self, rows: Sequence[_Row], sign: float) -> bool:
-        """Nearly all have turned, or half of the pictures are not the concept's any more."""
-        _, rate, doubt, kept, _ = max(rows, key=lambda row: sign * row[0])
+        """Nearly all have turned; or half of the pictures are not the concept's any more, which midway may pass."""
+        alpha, rate, doubt, kept, _ = max(rows, key=lambda row: sign * row[0])
         turned = (rate if sign > 0 else 1 - rate) >= _TURNED and doubt <= 1 - _TURNED
-        return turned or kept < rows[0][3] / 2
+        return turned or (abs(alpha) >= 1 and kept < rows[0][3] / 2)
 
     def _climb(
         self,

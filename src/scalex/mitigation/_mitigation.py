@@ -147,7 +147,7 @@ class Mitigation:
 
     @cached_property
     def _by_text(self) -> dict[str, str]:
-        return {text: concept for concept, texts in self.texts.items() for text in texts}
+        return {text: concept for concept in self.remedies for text in self.texts.get(concept, ())}
 
     # ------------------------------------------------------------------------------------------------ a user's pipeline
 

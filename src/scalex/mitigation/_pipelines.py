@@ -6,6 +6,7 @@ kind of pipeline it is, whoever calls it, and several at once, one inside the ot
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import math
@@ -129,6 +130,7 @@ def steered(
     signature = inspect.signature(kind.__call__)
     warned: list[str] = []
 
+    @functools.wraps(kind.__call__)  # its signature is asked for by whoever is applied inside
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         bound = signature.bind(self, *args, **kwargs)
         bound.apply_defaults()
