@@ -49,7 +49,7 @@ __all__ = [
 ]
 
 NAME = "sparse_autoencoder"
-SHARE = "of the variance of unseen samples, what is left unexplained without it"
+SHARE = "the variance of unseen samples: what is left unexplained without it"
 SETTINGS = Settings(k=8, steps=600)
 
 

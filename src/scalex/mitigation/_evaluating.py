@@ -240,15 +240,20 @@ class _Trial:
     ) -> dict[str, object]:
         own = table[table["method"] == method]
         plain = float(table.loc[table["method"] == "unsteered", "kept"].mean())
-        low, high = self._interval(list(own["concept"]), shown)
-        told = {"method": method, "residual": float(own["residual"].mean()), "low": low, "high": high}
+        residual = float(own["residual"].mean())
+        low, high = self._interval(residual, list(own["concept"]), shown)
+        told = {"method": method, "residual": residual, "low": low, "high": high}
         kept = float(own["kept"].mean()) / plain if plain > 0 else np.nan
         return told | {"kept": kept, "touched": float(own["touched"].mean()), "change": float(own["change"].mean())}
 
     def _interval(
-        self, concepts: Sequence[str], shown: Sequence[Float[np.ndarray, "templates seeds"]]
+        self, residual: float, concepts: Sequence[str], shown: Sequence[Float[np.ndarray, "templates seeds"]]
     ) -> tuple[float, float]:
-        """Of the mean residual, over resampled seeds. (It lies rather high: chance moves rates away from targets.)"""
+        """Of the mean residual, over resampled seeds.
+
+        Chance moves rates away from targets, in what was seen and once more in each resample. So the percentiles lie
+        high, and mirrored at the estimate (the basic bootstrap) low: the interval is from the one to the other.
+        """
         plan = stats.resampling_plan(len(shown[0]), len(self.seeds), _RESAMPLES, np.random.default_rng(0))
         residuals = []
         for concept, values in zip(concepts, shown, strict=True):
@@ -258,8 +263,8 @@ class _Trial:
             rates = sums[:, 0] / np.maximum(sums[:, 1], 1e-12)
             true = np.clip((rates + first - 1) / max(first + second - 1, 1e-12), 0, 1)
             residuals.append(np.abs(true - self.mitigation.remedies[concept].target))
-        low, high = np.quantile(np.mean(residuals, axis=0), [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
-        return float(low), float(high)
+        high = np.quantile(np.mean(residuals, axis=0), (1 + _LEVEL) / 2)
+        return max(0.0, min(residual, 2 * residual - float(high))), max(residual, float(high))
 
 
 def _damage(plain: Seen, seen: Seen, touched: Bool[np.ndarray, "n"]) -> dict[str, float]:
