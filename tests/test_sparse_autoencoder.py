@@ -516,7 +516,7 @@ def test_what_leaves_and_what_stays(job: Job, trained: Path, tmp_path: Path) -> 
     found = switch_off(job, trained, attribute="gender", value="woman", top=40, scale=-20.0, scorers=[Halves()])
     table = found.table
     assert set(table["prompts"]) == {"neutral", "gender=man", "gender=woman"}
-    assert list(dict.fromkeys(table["off"])) == ["40 latents of gender=woman", "40 random latents"]
+    assert list(dict.fromkeys(table["off"])) == ["40 latents of gender=woman x -20", "40 random latents x -20"]
     sides = table[table["attribute"] == "side"].groupby(["off", "prompts"])
     for _, rows in sides:
         assert set(rows["value"]) == {"left", "right", NOTHING}

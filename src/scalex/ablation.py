@@ -379,10 +379,11 @@ def _latents_off(job: Job, trained: Trained, choice: _Choice, scale: float) -> d
     chosen, name = choice.of(trained)
     told = trained.table.drop_duplicates("latent").set_index("latent")["density"]
     density = told.reindex(range(trained.sae.latents)).fillna(0.0).to_numpy(np.float64)
-    found: dict[str, Steer] = {name: Ablate(trained.sae, chosen, trained.of, scale=scale)}
+    turned = f" x {scale:g}" if scale else ""
+    found: dict[str, Steer] = {f"{name}{turned}": Ablate(trained.sae, chosen, trained.of, scale=scale)}
     if density.any():
         others = random_latents(density, chosen, np.random.default_rng(job.spec.rules.seed))
-        found[f"{len(others)} random latents"] = Ablate(trained.sae, others, trained.of, scale=scale)
+        found[f"{len(others)} random latents{turned}"] = Ablate(trained.sae, others, trained.of, scale=scale)
     return found
 
 
@@ -427,7 +428,7 @@ def _grid(shown: Mapping[str, Mapping[str, Pictures]], side: int = 96) -> Image.
     canvas = Image.new("RGB", (left + len(names) * block, head + len(shown) * (side + gap)), "white")
     draw = ImageDraw.Draw(canvas)
     for column, name in enumerate(names):
-        draw.text((left + column * block, 7), f"without {name}" if name else "as it is", "black", font)
+        draw.text((left + column * block, 7), name or "as it is", "black", font)
     for row, (text, own) in enumerate(shown.items()):
         top = head + row * (side + gap)
         draw.text((8, top + side // 2 - 8), text, "black", font)
