@@ -152,10 +152,10 @@ def test_a_dry_run_counts_what_is_still_missing(audited: dict[str, object], scal
 
 
 def test_every_command_prints_json(scalex: Run) -> None:
-    for group in ((), ("organism",), ("store",)):
+    for group in ((), ("directions",), ("organism",), ("store",)):
         listed = scalex(*group, "--help").stdout.split("Commands:")[1]
         for command in re.findall(r"^  ([\w-]+) ", listed, re.MULTILINE):
-            if (command,) not in (("organism",), ("store",)):
+            if (command,) not in (("directions",), ("organism",), ("store",)):
                 assert "--json" in scalex(*group, command, "--help").stdout, (*group, command)
 
 
