@@ -240,15 +240,15 @@ class _Trial:
     ) -> dict[str, object]:
         own = table[table["method"] == method]
         plain = float(table.loc[table["method"] == "unsteered", "kept"].mean())
-        low, high = self._interval(list(own["concept"]), shown)
+        low, high = self._interval(list(own["concept"]), shown, float(own["residual"].mean()))
         told = {"method": method, "residual": float(own["residual"].mean()), "low": low, "high": high}
         kept = float(own["kept"].mean()) / plain if plain > 0 else np.nan
         return told | {"kept": kept, "touched": float(own["touched"].mean()), "change": float(own["change"].mean())}
 
     def _interval(
-        self, concepts: Sequence[str], shown: Sequence[Float[np.ndarray, "templates seeds"]]
+        self, concepts: Sequence[str], shown: Sequence[Float[np.ndarray, "templates seeds"]], residual: float
     ) -> tuple[float, float]:
-        """Of the mean residual, over resampled seeds. (It lies rather high: chance moves rates away from targets.)"""
+        """Of the mean residual, over resampled seeds. Resampling moves rates off targets; that bias is taken off."""
         plan = stats.resampling_plan(len(shown[0]), len(self.seeds), _RESAMPLES, np.random.default_rng(0))
         residuals = []
         for concept, values in zip(concepts, shown, strict=True):
@@ -258,8 +258,9 @@ class _Trial:
             rates = sums[:, 0] / np.maximum(sums[:, 1], 1e-12)
             true = np.clip((rates + first - 1) / max(first + second - 1, 1e-12), 0, 1)
             residuals.append(np.abs(true - self.mitigation.remedies[concept].target))
-        low, high = np.quantile(np.mean(residuals, axis=0), [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
-        return float(low), float(high)
+        draws = np.mean(residuals, axis=0)
+        low, high = np.quantile(draws - draws.mean() + residual, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+        return max(0.0, float(low)), float(high)
 
 
 def _damage(plain: Seen, seen: Seen, touched: Bool[np.ndarray, "n"]) -> dict[str, float]:
