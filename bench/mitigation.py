@@ -20,7 +20,7 @@ from scalex.scorers.exact import Exact
 from scalex.store import Store
 
 VALUES = ("man", "woman")
-FRESH = range(2_600_000, 2_600_032)
+FRESH = range(2_600_000, 2_600_016)
 
 
 def main(folder: Path) -> None:

@@ -38,6 +38,8 @@ from scalex.mitigation import (
     shares_of,
 )
 from scalex.mitigation._doses import alike, dose_at, every, some, uniform
+from scalex.mitigation._fitting import _Climb, _remedy
+from scalex.mitigation._reading import PictureReader
 from scalex.organisms import EMBEDDED, EMBEDDED_UNET
 from scalex.organisms.marks import Mark
 from scalex.organisms.readout import Readout, load_truth
@@ -298,15 +300,17 @@ def test_another_rule_needs_no_new_capture(fitted: Mitigation) -> None:
     assert {c: r.doses for c, r in back.remedies.items()} == {c: r.doses for c, r in fitted.remedies.items()}
 
 
-def test_what_cannot_be_told_apart_is_left_alone(job: Job, store: Store) -> None:
-    """No AUC is above 1: with that floor, nothing is expressed."""
-    spec = job.spec.model_copy(update={"floor": 1.0})
-    strict = fit(replace(job, spec=spec), store, "gender", 0.5, concepts=["pilot"], seeds=range(4))
-    if strict.remedies["pilot"].note:
-        assert strict.remedies["pilot"].touched == 0
-        assert next(iter(notes_of(strict))).startswith("pilot: not expressed")
-    else:
-        assert strict.remedies["pilot"].touched > 0
+def test_what_cannot_be_told_apart_is_left_alone(job: Job, fitted: Mitigation) -> None:
+    """Variants that are noise alone: nothing is steered, so nothing is drawn, and the reason is kept."""
+    noise = np.random.default_rng(0).normal(size=(3, 1, 16, 20))
+    reader = PictureReader(job.model, job.plan, tuple(range(16)), {"pilot": noise[:2]}, {"pilot": noise[2]})
+    climb = _Climb(reader, {"pilot": (PILOT,)}, {}, {"pilot": 0.9}, 0.8, None)
+    drawn = climb.curves([1.0, 2.0], both=False)["pilot"]
+    assert drawn.alphas == (0.0,)
+    assert climb.notes["pilot"].startswith("not expressed (AUC 0.")
+    left = _remedy(0.9, drawn, climb.notes["pilot"], fitted.remedies["pilot"].vector, "some", 0.9)
+    assert left.touched == 0
+    assert next(iter(notes_of(replace(fitted, remedies={"pilot": left})))).startswith("pilot: not expressed")
 
 
 # ---------------------------------------------------------------------------------------------------- prompts

@@ -69,7 +69,7 @@ class Remedy:
     @property
     def touched(self) -> float:
         """The share of pictures that are steered at all; the others stay to the last bit."""
-        return sum(dose.share for dose in self.doses if dose.alpha)
+        return float(sum(dose.share for dose in self.doses if dose.alpha))
 
 
 @dataclass(frozen=True, eq=False)
