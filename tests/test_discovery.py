@@ -86,7 +86,7 @@ def test_a_method_finds_as_many_directions_as_are_asked_for(name: str, seen: Mat
         assert np.abs(one.direction.vector).max() > 0
         check_steers(one.direction, seen.model)
         again = load_direction(save_direction(one.direction, tmp_path / "d.safetensors"))
-        assert again.of == one.direction.of
+        assert replace(again.of, scalex="", made="") == one.direction.of, "but for where and when it was saved"
     shares = [one.share for one in found]
     assert shares == sorted(shares, reverse=True)
     assert len({one.direction.name for one in found}) == 3

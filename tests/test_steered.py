@@ -111,9 +111,9 @@ def test_a_command_leaves_a_grid_and_files_that_steer(
     asked = ["--attribute", "gender", "--concept", "pilot", "--seeds", "4", "--pictures", "2", "--alpha=-1,0,1"]
     assert command("steer", *asked, "--out", str(tmp_path), "--json", monkeypatch=monkeypatch) == 0
     told = json.loads(capsys.readouterr().out)
-    image = Image.open(told["grid"])
-    assert image.width > 3 * 96
-    assert image.height > 2 * 96
+    with Image.open(told["grid"]) as image:
+        assert image.width > 3 * 96
+        assert image.height > 2 * 96
     [file] = told["directions"]
     assert file.endswith("directions/gender-of-pilot-man-to-woman.safetensors")
     assert load_direction(file).of.pooling == "full"

@@ -35,6 +35,7 @@ __all__ = [
     "concept_direction",
     "directions_of",
     "load_direction",
+    "provenance_from",
     "save_direction",
     "stamped",
     "variant_direction",
@@ -328,6 +329,17 @@ def load_direction(path: str | Path) -> Direction:
     return Direction(tensors["vector"], of, tensors.get("by_seed"))
 
 
+def provenance_from(told: Mapping[str, Any]) -> Provenance:
+    """A provenance from what `dataclasses.asdict` and JSON made of it.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is none.
+    """
+    listed = {key: tuple(told.get(key, ())) for key in ("seeds", "concepts", "templates")}
+    validation = Validation(**told["validation"]) if told.get("validation") else None
+    return Provenance(**{**told, **listed, "validation": validation})
+
+
 def _provenance(file: Path, metadata: Mapping[str, str]) -> Provenance:
     if metadata.get("format") != _FORMAT:
         raise ScalexError(f"{file} is no direction file", "Make one with `scalex name --save`")
@@ -336,10 +348,9 @@ def _provenance(file: Path, metadata: Mapping[str, str]) -> Provenance:
         raise ScalexError(wrong, "Update scalex")
     try:
         told: dict[str, Any] = json.loads(metadata["of"])
-        reading, listed = told["reading"], {key: tuple(told.get(key, ())) for key in ("seeds", "concepts", "templates")}
-        validation = Validation(**told["validation"]) if told.get("validation") else None
+        reading = told["reading"]
         if reading in READINGS:
-            return Provenance(**(told | listed | {"validation": validation}))
+            return provenance_from(told)
     except (KeyError, TypeError, ValueError):
         raise ScalexError(f"direction file {file} does not say where it comes from", "Make it again") from None
     raise ScalexError(f"direction file {file} names no reading: {reading!r}", f"Readings: {', '.join(READINGS)}")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from scalex.capture import Sample
-from scalex.direction_files import Direction, Provenance
+from scalex.direction_files import Direction, provenance_from
 from scalex.disk import disk_errors, write_atomic
 from scalex.errors import ScalexError
 from scalex.mitigation import _pipelines
@@ -289,7 +289,9 @@ def _tensors(file: Path) -> dict[str, Any]:
 def _mitigation(told: Mapping[str, Any], tensors: Mapping[str, Any]) -> Mitigation:
     attribute, values, concepts = told["attribute"], tuple(told["values"]), told["concepts"]
     remedies = {
-        name: _remedy(row, SteeringVector(name, attribute, values, Direction(vector, _of(row)), centre))
+        name: _remedy(
+            row, SteeringVector(name, attribute, values, Direction(vector, provenance_from(row["of"])), centre)
+        )
         for (name, row), vector, centre in zip(concepts.items(), tensors["vectors"], tensors["centres"], strict=True)
     }
     texts = {name: tuple(row["texts"]) for name, row in concepts.items()}
@@ -297,8 +299,8 @@ def _mitigation(told: Mapping[str, Any], tensors: Mapping[str, Any]) -> Mitigati
     return Mitigation(attribute, values, remedies, texts, tuple(told["phrases"]), made)
 
 
-def _of(row: Mapping[str, Any]) -> Provenance:
-    return Provenance(**(row["of"] | {"seeds": tuple(row["of"]["seeds"])}))
+def _direction(row: Mapping[str, Any], vector: Any) -> Direction:
+    return Direction(vector, provenance_from(row["of"]))
 
 
 def _remedy(row: Mapping[str, Any], vector: SteeringVector) -> Remedy:
