@@ -97,7 +97,7 @@ def markdown(scores: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     for name in names:
         cells = [rows.get(name) for rows in found]
         asked = next(row["mark"] for row in cells if row)
-        lines.append([name, asked, *map(_cell, cells)])
+        lines.append([name.replace("|", r"\|"), asked, *map(_cell, cells)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
