@@ -105,7 +105,7 @@ def compare(
         store: of the latents of both; by default `store` in `out`.
         lora: LoRA weights for the second model alone: the same model twice then shows what the LoRA moves.
         device, workers, engine, address, progress, drawing: of the audit of each, as in `audit`.
-        overrides: keys of the spec (`seeds=64`), for models.
+        overrides: keys of the spec (`seeds=64`), and `batch`, `compile` and `offload` as in `audit`, for models.
 
     Raises:
         ScalexError: as `audit`; or the two runs have nothing in common that could be compared.

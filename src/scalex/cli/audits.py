@@ -3,41 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scalex.cli._options import (
-    AddressOpt,
-    AnalysisOpt,
-    BatchOpt,
-    BudgetOpt,
-    CompileOpt,
-    DeviceOpt,
-    DryOpt,
-    DtypeOpt,
-    EngineOpt,
-    FirstSeedOpt,
-    JsonOpt,
-    LoraOpt,
-    ModelArg,
-    MomentsOpt,
-    MovedOpt,
-    OffloadOpt,
-    OutOpt,
-    PrecisionOpt,
-    ProbeOpt,
-    RunArg,
-    SchedulerOpt,
-    SeedsOpt,
-    SideArg,
-    SpecOpt,
-    StepsOpt,
-    StoreOpt,
-    UnetOpt,
-    WorkersOpt,
-)
+from scalex.cli._options import DryOpt, JsonOpt, ModelArg, MomentsOpt, MovedOpt, OutOpt, RunArg, SideArg
 from scalex.cli._say import SHOWN, progress, records, say, say_json, say_notes, say_outlook, say_table
+from scalex.cli._taking import CREW, JOB, LOOKS, Given, job_of, keys_of, loading_of, taking
 from scalex.errors import ScalexError
 
 if TYPE_CHECKING:
@@ -47,32 +19,15 @@ __all__ = ["app"]
 
 app = typer.Typer()
 
+_CREW = ("workers", "engine", "address")
+
 
 @app.command()
+@taking(JOB, CREW, LOOKS)
 def audit(
+    given: Given,
     model: ModelArg = None,
-    spec: SpecOpt = None,
     out: OutOpt = Path("runs/audit"),
-    store: StoreOpt = None,
-    seeds: SeedsOpt = None,
-    first_seed: FirstSeedOpt = None,
-    steps: StepsOpt = None,
-    unet: UnetOpt = None,
-    lora: LoraOpt = None,
-    scheduler: SchedulerOpt = None,
-    probe: ProbeOpt = None,
-    device: DeviceOpt = None,
-    batch: BatchOpt = None,
-    compile: CompileOpt = False,
-    offload: OffloadOpt = None,
-    workers: WorkersOpt = None,
-    engine: EngineOpt = None,
-    address: AddressOpt = None,
-    dtype: DtypeOpt = None,
-    moments: MomentsOpt = None,
-    precision: PrecisionOpt = None,
-    budget: BudgetOpt = None,
-    analysis: AnalysisOpt = None,
     validate: Annotated[
         bool, typer.Option("--validate", help="Push along the strongest findings' directions: do pictures follow?")
     ] = False,
@@ -80,8 +35,7 @@ def audit(
     json_: JsonOpt = False,
 ) -> None:
     """Capture, analyse and report: leaves report.html and the findings tables."""
-    given = locals()
-    done = _audited(given, _keys(given))
+    done = _audited(model, given, keys_of(given), out, dry_run, json_, validate)
     if done is None:
         return
     counts = done.findings.groupby(["analysis", "reading", "attribute"]).verdict.value_counts()
@@ -91,9 +45,10 @@ def audit(
 
 
 @app.command("discover-associations")
+@taking(JOB, CREW, {"moments": MomentsOpt})
 def discover_associations(
+    given: Given,
     model: ModelArg = None,
-    spec: SpecOpt = None,
     concepts: Annotated[
         str | None,
         typer.Option("--concepts", help="What to ask for, instead of the spec's: a vocabulary, a file, or a,b,c."),
@@ -103,35 +58,18 @@ def discover_associations(
         typer.Option("--words", help="What it may think of: as for --concepts; `objects` if there is no spec."),
     ] = None,
     out: OutOpt = Path("runs/associations"),
-    store: StoreOpt = None,
-    seeds: SeedsOpt = None,
-    first_seed: FirstSeedOpt = None,
-    steps: StepsOpt = None,
-    unet: UnetOpt = None,
-    lora: LoraOpt = None,
-    scheduler: SchedulerOpt = None,
-    probe: ProbeOpt = None,
-    device: DeviceOpt = None,
-    batch: BatchOpt = None,
-    compile: CompileOpt = False,
-    offload: OffloadOpt = None,
-    workers: WorkersOpt = None,
-    engine: EngineOpt = None,
-    address: AddressOpt = None,
-    dtype: DtypeOpt = None,
-    moments: MomentsOpt = None,
     dry_run: DryOpt = False,
     json_: JsonOpt = False,
 ) -> None:
     """Say what a model thinks of that nobody asked: an audit of associations alone, without attributes."""
     from scalex.organisms import EMBEDDED_DISCOVERY
 
-    given = locals()
-    if not (model or spec or concepts or words):
-        given["spec"] = spec = EMBEDDED_DISCOVERY
-    asked = {"concepts": concepts, "words": words or (None if spec else "objects")}
+    if not (model or given["spec"] or concepts or words):
+        given["spec"] = EMBEDDED_DISCOVERY
+    asked = {"concepts": concepts, "words": words or (None if given["spec"] else "objects")}
     sources = {key: _source(text, alone=key == "concepts") for key, text in asked.items() if text}
-    done = _audited(given, _keys(given) | sources | {"analyses": ["associations"], "attributes": {}})
+    keys = keys_of(given) | sources | {"analyses": ["associations"], "attributes": {}}
+    done = _audited(model, given, keys, out, dry_run, json_)
     if done is None:
         return
     found = done.findings[done.findings.verdict == "stands out"].sort_values("estimate", ascending=False)
@@ -141,30 +79,11 @@ def discover_associations(
 
 
 @app.command()
+@taking(JOB, CREW, LOOKS)
 def capture(
+    given: Given,
     model: ModelArg = None,
-    spec: SpecOpt = None,
     out: OutOpt = Path("runs/audit"),
-    store: StoreOpt = None,
-    seeds: SeedsOpt = None,
-    first_seed: FirstSeedOpt = None,
-    steps: StepsOpt = None,
-    unet: UnetOpt = None,
-    lora: LoraOpt = None,
-    scheduler: SchedulerOpt = None,
-    probe: ProbeOpt = None,
-    device: DeviceOpt = None,
-    batch: BatchOpt = None,
-    compile: CompileOpt = False,
-    offload: OffloadOpt = None,
-    workers: WorkersOpt = None,
-    engine: EngineOpt = None,
-    address: AddressOpt = None,
-    dtype: DtypeOpt = None,
-    moments: MomentsOpt = None,
-    precision: PrecisionOpt = None,
-    budget: BudgetOpt = None,
-    analysis: AnalysisOpt = None,
     pictures: Annotated[
         bool, typer.Option("--pictures/--no-pictures", help="Draw a few pictures of each concept, for the report.")
     ] = True,
@@ -176,10 +95,9 @@ def capture(
     json_: JsonOpt = False,
 ) -> None:
     """Capture the latents that a spec asks for and that the store lacks: a run to be analysed later."""
-    from scalex import auditing, jobs, outlook
+    from scalex import auditing, outlook
 
-    keys, loading, crew = _keys(locals()), _loading(locals()), (workers, engine, address)
-    job = jobs.prepare(model, spec, **loading, **keys)
+    job, store, crew = job_of(model, given), given["store"], [given[name] for name in _CREW]
     if dry_run:
         say_outlook(job, outlook.outlook(job, out, store), json_)
         return
@@ -198,23 +116,17 @@ def capture(
 
 
 @app.command("probe-sweep")
+@taking(JOB, without=("store", "probe"))
 def probe_sweep(
+    given: Given,
     model: ModelArg = None,
-    spec: SpecOpt = None,
     concepts: Annotated[int, typer.Option("--concepts", help="How many of the spec's concepts to ask about.")] = 8,
-    seeds: SeedsOpt = None,
-    steps: StepsOpt = None,
-    unet: UnetOpt = None,
-    lora: LoraOpt = None,
-    scheduler: SchedulerOpt = None,
-    device: DeviceOpt = None,
-    dtype: DtypeOpt = None,
     json_: JsonOpt = False,
 ) -> None:
     """Say which block of a model tells the variants of an attribute apart best, and so where to read it."""
-    from scalex import jobs, sweep
+    from scalex import sweep
 
-    job = jobs.prepare(model, spec, device=device, **_keys(locals()))
+    job = job_of(model, given)
     with progress("sweep") as (done,):
         found = sweep.probe_sweep(job, concepts=concepts, progress=done)
     if json_:
@@ -253,38 +165,23 @@ def report(run: RunArg, json_: JsonOpt = False) -> None:
 
 
 @app.command()
+@taking(JOB, CREW, without=("lora",))
 def compare(
+    given: Given,
     first: SideArg,
     second: SideArg,
-    spec: SpecOpt = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the comparison.")] = Path("runs/compare"),
-    store: StoreOpt = None,
-    seeds: SeedsOpt = None,
-    first_seed: FirstSeedOpt = None,
-    steps: StepsOpt = None,
-    unet: UnetOpt = None,
     lora: Annotated[str | None, typer.Option("--lora", help="LoRA weights to fuse into the second model.")] = None,
-    scheduler: SchedulerOpt = None,
-    probe: ProbeOpt = None,
-    device: DeviceOpt = None,
-    batch: BatchOpt = None,
-    compile: CompileOpt = False,
-    offload: OffloadOpt = None,
-    workers: WorkersOpt = None,
-    engine: EngineOpt = None,
-    address: AddressOpt = None,
-    dtype: DtypeOpt = None,
     json_: JsonOpt = False,
 ) -> None:
     """Say which findings moved between two models, or two runs, and report it."""
     from scalex import comparing
 
-    keys = _keys(locals())
-    del keys["lora"]
+    keys = {name: value for name, value in keys_of(given).items() if name != "lora"}
+    keys |= loading_of(given) | {name: given[name] for name in _CREW}
     with progress("capture A", "draw A", "capture B", "draw B") as (capture_a, draw_a, capture_b, draw_b):
         keys |= {"progress": (capture_a, capture_b), "drawing": (draw_a, draw_b)}
-        keys |= {"device": device, "workers": workers, "engine": engine, "address": address}
-        done = comparing.compare(first, second, spec, out=out, store=store, lora=lora, **keys)
+        done = comparing.compare(first, second, given["spec"], out=out, store=given["store"], lora=lora, **keys)
     say_notes(done.manifest["notes"])
     if json_:
         say_json({"report": str(done.report), "moved": records(done.moved), "findings": records(done.findings)})
@@ -335,26 +232,28 @@ def check_run(
         raise typer.Exit(1)
 
 
-def _audited(given: dict[str, Any], keys: dict[str, Any]) -> Audit | None:
+def _audited(
+    model: str | None, given: Given, keys: Given, out: Path, dry_run: bool, json_: bool, validated: bool = False
+) -> Audit | None:
     """The audit that a command's options and keys of the spec ask for; None where all was said already."""
     from scalex import auditing, jobs, outlook
 
-    model, spec, place = given["model"], given["spec"], (given["out"], given["store"])
-    if given["dry_run"]:
-        job = jobs.prepare(model, spec, **_loading(given), **keys)
-        say_outlook(job, outlook.outlook(job, *place), given["json_"])
+    spec, store = given["spec"], given["store"]
+    if dry_run:
+        job = jobs.prepare(model, spec, **loading_of(given), **keys)
+        say_outlook(job, outlook.outlook(job, out, store), json_)
         return None
     with progress("capture", "draw", "capture directions", "push") as (captured, drawn, learned, pushed):
-        how = _loading(given) | {name: given[name] for name in ("workers", "engine", "address")}
+        how = loading_of(given) | {name: given[name] for name in _CREW}
         how |= {"progress": captured, "drawing": drawn}
-        done = auditing.audit(model, spec, out=place[0], store=place[1], **how, **keys)
-        if given.get("validate"):
+        done = auditing.audit(model, spec, out=out, store=store, **how, **keys)
+        if validated:
             from scalex.validation.dose_response import validate
 
             validate(done.folder, device=given["device"], capturing=learned, pushing=pushed)
             done = auditing.open_run(done.folder)
     say_notes(done.manifest["notes"])
-    if given["json_"]:
+    if json_:
         say_json({"run": str(done.folder), "report": str(done.report), "findings": records(done.findings)})
         return None
     return done
@@ -381,20 +280,3 @@ def _source(text: str, *, alone: bool) -> list[str] | dict[str, str]:
     if text in available() or not (alone or "," in text):
         return {"vocabulary": text}
     return [part for part in text.split(",") if part.strip()]
-
-
-def _keys(given: dict[str, Any]) -> dict[str, Any]:
-    """The options that replace keys of the spec."""
-    names = ("seeds", "first_seed", "moments", "steps", "unet", "lora", "scheduler", "probe")
-    renamed = {"precision": given["dtype"], "width": given.get("precision"), "budget": given.get("budget")}
-    chosen = given.get("analysis")
-    return (
-        {name: given.get(name) for name in names}
-        | renamed
-        | {"analyses": "all" if chosen and "all" in chosen else chosen}
-    )
-
-
-def _loading(given: dict[str, Any]) -> dict[str, Any]:
-    """The options that say where and how the model runs."""
-    return {name: given[name] for name in ("device", "batch", "compile", "offload")}

@@ -7,23 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from scalex.cli._options import (
-    BatchOpt,
-    DeviceOpt,
-    DtypeOpt,
-    JsonOpt,
-    LoraOpt,
-    ModelArg,
-    OffloadOpt,
-    OutOpt,
-    ProbeOpt,
-    SchedulerOpt,
-    SpecOpt,
-    StepsOpt,
-    StoreOpt,
-    UnetOpt,
-)
+from scalex.cli._options import JsonOpt, ModelArg, OutOpt
 from scalex.cli._say import progress, records, say_json, say_table
+from scalex.cli._taking import JOB, Given, job_of, kept_step, taking
 
 __all__ = ["app"]
 
@@ -31,21 +17,12 @@ app = typer.Typer()
 
 
 @app.command("train-sae")
+@taking(JOB, without=("seeds",))
 def train_sae(
+    given: Given,
     model: ModelArg = None,
-    spec: SpecOpt = None,
     out: OutOpt = Path("runs/sae"),
-    store: StoreOpt = None,
     seeds: Annotated[int, typer.Option("--seeds", min=4, help="Seeds of each prompt.")] = 8,
-    steps: StepsOpt = None,
-    unet: UnetOpt = None,
-    scheduler: SchedulerOpt = None,
-    lora: LoraOpt = None,
-    probe: ProbeOpt = None,
-    batch: BatchOpt = None,
-    offload: OffloadOpt = None,
-    device: DeviceOpt = None,
-    dtype: DtypeOpt = None,
     reading: Annotated[str, typer.Option("--reading", help="text or picture.")] = "text",
     keep: Annotated[str, typer.Option("--keep", help="Denoising steps: all, first, last, or a number from 0.")] = "all",
     pooling: Annotated[
@@ -66,37 +43,17 @@ def train_sae(
     """Train a sparse autoencoder on a model's latents, in SAELens' layout. A killed run goes on where it was."""
     from scalex.discovery.sparse_autoencoder import Settings, train_on
     from scalex.errors import ScalexError
-    from scalex.jobs import prepare
     from scalex.records import READINGS
     from scalex.store import Store
 
     if reading not in READINGS:
         raise ScalexError(f"unknown reading {reading!r}", f"Choose from {', '.join(READINGS)}")
     told = Settings(kind, k, latents, tuple(prefix or ()), steps=training, seed=seed)
-    asked: dict[str, Any] = {
-        "seeds": seeds,
-        "steps": steps,
-        "unet": unet,
-        "scheduler": scheduler,
-        "lora": lora,
-        "probe": probe,
-    }
-    asked |= {"precision": dtype, "analyses": ["defaults"]}
-    job = prepare(model, spec, device=device, batch=batch, offload=offload, **asked)
-    place = Store.open(store or out / "store")
-    kept = int(keep) if keep.lstrip("-").isdigit() else keep
+    job = job_of(model, given, seeds=seeds, analyses=["defaults"])
+    place = Store.open(given["store"] or out / "store")
+    asked: dict[str, Any] = {"reading": reading, "keep": kept_step(keep), "pooling": pooling}
     with progress("capture", "train") as (capturing, learning):
-        trained, quality = train_on(
-            job,
-            place,
-            out,
-            told,
-            reading=reading,
-            keep=kept,
-            pooling=pooling,
-            capturing=capturing,
-            training=learning,
-        )
+        trained, quality = train_on(job, place, out, told, capturing=capturing, training=learning, **asked)
     figures = {"explained": quality.explained, "l0": quality.l0, "dead": quality.dead, "vectors": quality.vectors}
     best = trained.table.dropna(subset=["auc"]).sort_values("auc", ascending=False).groupby(["attribute", "value"])
     found = best.head(1)[["attribute", "value", "latent", "auc", "auc_held"]].sort_values(["attribute", "value"])
@@ -114,12 +71,13 @@ def train_sae(
 
 
 @app.command("ablate")
+@taking(JOB, without=("store", "seeds"))
 def ablate(
+    given: Given,
     sae: Annotated[Path | None, typer.Argument(help="Folder of a sparse autoencoder.")] = None,
     model: Annotated[
         str | None, typer.Option("--model", help="Folder or hub id; the embedded organism if absent.")
     ] = None,
-    spec: SpecOpt = None,
     out: OutOpt = Path("runs/ablation"),
     latent: Annotated[
         list[int] | None, typer.Option("--latent", help="A latent to switch off; may be repeated.")
@@ -138,43 +96,16 @@ def ablate(
     concept: Annotated[list[str] | None, typer.Option("--concept", help="Of the spec; may be repeated.")] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=4, help="Pictures of each prompt.")] = 16,
     first_seed: Annotated[int, typer.Option("--first-seed", min=0, help="Where seeds begin.")] = 1000,
-    steps: StepsOpt = None,
-    unet: UnetOpt = None,
-    scheduler: SchedulerOpt = None,
-    lora: LoraOpt = None,
-    probe: ProbeOpt = None,
-    batch: BatchOpt = None,
-    offload: OffloadOpt = None,
-    device: DeviceOpt = None,
-    dtype: DtypeOpt = None,
     json_: JsonOpt = False,
 ) -> None:
     """Switch latents or directions off while pictures are made, and say what leaves and what stays."""
     from scalex.ablation import switch_off
-    from scalex.jobs import prepare
 
-    asked: dict[str, Any] = {
-        "seeds": seeds,
-        "first_seed": first_seed,
-        "steps": steps,
-        "unet": unet,
-        "scheduler": scheduler,
-    }
-    asked |= {"lora": lora, "probe": probe, "precision": dtype, "analyses": ["defaults"]}
-    job = prepare(model, spec, device=device, batch=batch, offload=offload, **asked)
+    job = job_of(model, given, seeds=seeds, first_seed=first_seed, analyses=["defaults"])
+    asked: dict[str, Any] = {"latents": latent or (), "directions": direction or (), "concepts": concept or None}
+    asked |= {"attribute": attribute, "value": value, "top": top, "scale": scale}
     with progress("pictures") as (done,):
-        found = switch_off(
-            job,
-            sae,
-            latents=latent or (),
-            attribute=attribute,
-            value=value,
-            top=top,
-            scale=scale,
-            directions=direction or (),
-            concepts=concept or None,
-            progress=done,
-        )
+        found = switch_off(job, sae, progress=done, **asked)
     found.save(out)
     rows = records(found.table)
     if json_:

@@ -7,24 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from scalex.cli._options import (
-    BatchOpt,
-    DeviceOpt,
-    JsonOpt,
-    LoraOpt,
-    ModelArg,
-    MovedOpt,
-    ProbeOpt,
-    RunArg,
-    SchedulerOpt,
-    SeedsOpt,
-    SpecOpt,
-    StepsOpt,
-    StoreOpt,
-    UnetOpt,
-)
+from scalex.cli._options import DeviceOpt, JsonOpt, ModelArg, MovedOpt, RunArg
 from scalex.cli._say import SHOWN, progress, records, say_json, say_table
-from scalex.errors import ScalexError
+from scalex.cli._taking import JOB, Given, job_of, kept_step, numbers, taking
 
 __all__ = ["app"]
 
@@ -32,47 +17,28 @@ app = typer.Typer()
 
 
 @app.command()
+@taking(JOB)
 def discover(
+    given: Given,
     model: ModelArg = None,
     method: Annotated[
         list[str] | None,
         typer.Option("--method", help="pca, sefa, jacobian, ...; may be repeated. By default pca."),
     ] = None,
     n: Annotated[int, typer.Option("--n", help="Directions of each method.")] = 16,
-    spec: SpecOpt = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the directions.")] = Path("directions"),
-    store: StoreOpt = None,
-    seeds: SeedsOpt = None,
-    steps: StepsOpt = None,
     reading: Annotated[str, typer.Option("--reading", help="text or picture.")] = "picture",
     keep: Annotated[str, typer.Option("--keep", help="The step: first, last, all, or a number from 0.")] = "last",
     pooling: Annotated[str, typer.Option("--pooling", help="Of latents: full, grid:N or mean.")] = "full",
-    unet: UnetOpt = None,
-    lora: LoraOpt = None,
-    scheduler: SchedulerOpt = None,
-    probe: ProbeOpt = None,
-    device: DeviceOpt = None,
-    batch: BatchOpt = None,
     json_: JsonOpt = False,
 ) -> None:
     """Find directions without prompts for them, name those that have a name, and save them as files."""
     from scalex.discovering import discover_directions
-    from scalex.jobs import prepare
 
-    given: dict[str, Any] = {
-        "unet": unet,
-        "lora": lora,
-        "scheduler": scheduler,
-        "probe": probe,
-        "seeds": seeds,
-        "steps": steps,
-    }
-    job = prepare(model, spec, device=device, batch=batch, analyses=["naming"], **given)
-    options: dict[str, Any] = {"reading": reading, "keep": int(keep) if keep.lstrip("-").isdigit() else keep}
+    job = job_of(model, given, analyses=["naming"])
+    options: dict[str, Any] = {"reading": reading, "keep": kept_step(keep), "pooling": pooling}
     with progress("captured") as (captured,):
-        done = discover_directions(
-            job, out, method or ["pca"], n, pooling=pooling, store=store, progress=captured, **options
-        )
+        done = discover_directions(job, out, method or ["pca"], n, store=given["store"], progress=captured, **options)
     rows = records(done.table)
     if json_:
         say_json(rows)
@@ -157,7 +123,7 @@ def validate(
     """Push along the directions of a run's strongest findings: do pictures change as they say, and what else does?"""
     from scalex.validation.dose_response import Doses, validate
 
-    doses = Doses(_numbers(alphas) if alphas else Doses.alphas, seeds, start=start, controls=controls)
+    doses = Doses(numbers(alphas, "--alphas") if alphas else Doses.alphas, seeds, start=start, controls=controls)
     with progress("capture directions", "push") as (learned, pushed):
         done = validate(
             run,
@@ -173,13 +139,6 @@ def validate(
         )
     for line in [done.text] if json_ else [*done.lines(), f"Report: {run / 'report.html'}"]:
         typer.echo(line)
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise ScalexError(f"--alphas {text} is not understood", "Write them as -1,-0.5,0,0.5,1") from None
 
 
 @app.command("name")

@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from scalex.cli._options import (
-    DeviceOpt,
-    JsonOpt,
-    LoraOpt,
-    ModelArg,
-    OutOpt,
-    ProbeOpt,
-    SchedulerOpt,
-    SeedsOpt,
-    SpecOpt,
-    StepsOpt,
-    StoreOpt,
-    UnetOpt,
-)
+from scalex.cli._options import JsonOpt, ModelArg, OutOpt
 from scalex.cli._say import progress, say_notes, say_table
+from scalex.cli._taking import JOB, Given, job_of, taking
 
 __all__ = ["app"]
 
@@ -29,44 +17,34 @@ app = typer.Typer()
 
 
 @app.command()
+@taking(JOB)
 def mitigate(
+    given: Given,
     model: ModelArg = None,
     attribute: Annotated[str, typer.Option("--attribute", help="Of the spec, such as gender.")] = "gender",
     target: Annotated[
         str, typer.Option("--target", help="Share of the second value, as 0.5; or a CSV of concept and shares.")
     ] = "0.5",
     out: OutOpt = Path("runs/mitigation"),
-    spec: SpecOpt = None,
     value: Annotated[
         list[str] | None, typer.Option("--value", help="Two of the attribute's values, where it has more; repeat it.")
     ] = None,
     concept: Annotated[
         list[str] | None, typer.Option("--concept", help="Only this one; may be repeated. By default all.")
     ] = None,
-    seeds: SeedsOpt = None,
     fresh: Annotated[int, typer.Option("--fresh", min=4, help="Seeds that the result is measured on.")] = 32,
     keep: Annotated[
         float, typer.Option("--keep", help="Share of pictures that must still show their concept, of those that do.")
     ] = 0.9,
-    store: StoreOpt = None,
-    unet: UnetOpt = None,
-    lora: LoraOpt = None,
-    scheduler: SchedulerOpt = None,
-    probe: ProbeOpt = None,
-    steps: StepsOpt = None,
-    device: DeviceOpt = None,
     json_: JsonOpt = False,
 ) -> None:
     """Steer pictures so that rates reach a target; measure what is left of the bias, and what suffers."""
-    from scalex.jobs import prepare
     from scalex.mitigation import evaluate, fit, notes_of, write_report
     from scalex.runs import make_folder, store_of
     from scalex.store import Store
 
-    parts: dict[str, Any] = {"unet": unet, "lora": lora, "scheduler": scheduler, "probe": probe}
-    parts |= {"steps": steps, "seeds": seeds}
-    job = prepare(model, spec, device=device, **parts)
-    held = Store.open(store_of(make_folder(out), store))
+    job = job_of(model, given)
+    held = Store.open(store_of(make_folder(out), given["store"]))
     with progress("calibrate", "evaluate") as (calibrated, evaluated):
         mitigation = fit(job, held, attribute, target, values=value, concepts=concept, keep=keep, progress=calibrated)
         mitigation.save_pretrained(out)

@@ -7,23 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scalex.cli._options import (
-    BatchOpt,
-    CompileOpt,
-    DeviceOpt,
-    DtypeOpt,
-    JsonOpt,
-    LoraOpt,
-    ModelArg,
-    OffloadOpt,
-    ProbeOpt,
-    SchedulerOpt,
-    SpecOpt,
-    StepsOpt,
-    StoreOpt,
-    UnetOpt,
-)
+from scalex.cli._options import JsonOpt, ModelArg
 from scalex.cli._say import progress, say_json
+from scalex.cli._taking import JOB, Given, job_of, numbers, taking
 from scalex.errors import ScalexError
 
 if TYPE_CHECKING:
@@ -38,7 +24,9 @@ _SHOWN = 4  # concepts, where none is named
 
 
 @app.command()
+@taking(JOB)
 def steer(
+    given: Given,
     model: ModelArg = None,
     concept: Annotated[
         list[str] | None, typer.Option("--concept", help="Of the spec; may be repeated. By default its first four.")
@@ -59,25 +47,12 @@ def steer(
         str | None, typer.Option("--start", help="Begin with the prompt of this value, not with the neutral one.")
     ] = None,
     pictures: Annotated[int, typer.Option("--pictures", min=1, help="Of each concept and alpha, a seed each.")] = 3,
-    seeds: Annotated[int | None, typer.Option("--seeds", help="That directions are learned from.")] = None,
     keep_norm: Annotated[bool, typer.Option("--keep-norm", help="Keep the length of what is steered.")] = False,
     out: Annotated[Path, typer.Option("--out", help="Folder of the grid and the directions.")] = Path("runs/steer"),
-    spec: SpecOpt = None,
-    store: StoreOpt = None,
-    steps: StepsOpt = None,
-    unet: UnetOpt = None,
-    lora: LoraOpt = None,
-    scheduler: SchedulerOpt = None,
-    probe: ProbeOpt = None,
-    device: DeviceOpt = None,
-    batch: BatchOpt = None,
-    compile: CompileOpt = False,
-    offload: OffloadOpt = None,
-    dtype: DtypeOpt = None,
     json_: JsonOpt = False,
 ) -> None:
     """Draw pictures along a direction, side by side, and keep the direction as a file, to steer pipelines by."""
-    from scalex import jobs, runs
+    from scalex import runs
     from scalex.direction_files import load_direction
     from scalex.prompts import concepts_of
     from scalex.report.grid import save_grid
@@ -85,13 +60,11 @@ def steer(
     from scalex.steering import check_alphas
     from scalex.store import Store
 
-    alphas = _alphas(alpha)
+    alphas = numbers(alpha, "--alpha")
     check_alphas(alphas)
     if (attribute is None) == (direction is None):
         raise ScalexError("it is not said what to steer along", "Name --attribute or --direction, one of the two")
-    keys: dict[str, Any] = {"seeds": seeds, "steps": steps, "unet": unet, "lora": lora, "scheduler": scheduler}
-    keys |= {"probe": probe, "precision": dtype, "analyses": ["defaults"]}
-    job = jobs.prepare(model, spec, device=device, batch=batch, compile=compile, offload=offload, **keys)
+    job = job_of(model, given, analyses=["defaults"])
     concepts = list(concept or concepts_of(job.spec)[:_SHOWN])
     asked: dict[str, Any] = {
         "seeds": job.seeds[:pictures],
@@ -100,7 +73,7 @@ def steer(
     }
     with progress("capture", "draw") as (captured, drawn):
         if direction is None:
-            kept = Store.open(runs.store_of(runs.make_folder(out), store))
+            kept = Store.open(runs.store_of(runs.make_folder(out), given["store"]))
             found, ends = _own(job, kept, str(attribute), values, concepts, captured)
         else:
             found, ends = dict.fromkeys(concepts, load_direction(direction)), None
@@ -143,10 +116,3 @@ def _start(job: Job, attribute: str | None, value: str | None) -> tuple[str, str
         known = [v for values in job.spec.attribute_values.values() for v in values]
         raise ScalexError(f"no attribute of the spec has a value {value!r}", f"Values: {', '.join(known)}")
     return found, value
-
-
-def _alphas(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise ScalexError(f"--alpha {text} is not understood", "Write numbers with commas between, as -1,0,1") from None
