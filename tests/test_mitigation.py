@@ -650,10 +650,10 @@ def test_a_grid_shows_before_and_after(job: Job, fitted: Mitigation, tmp_path: P
     seeds = [touched(fitted, PILOT, True), touched(fitted, PILOT, False)]
     path = save_grid(job, fitted, ["pilot"], seeds, tmp_path / "grid.png")
     pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
-    top, left, side = 24, 190, 72
+    side, gap, (top, left) = 96, 8, np.argwhere((pixels == (214, 93, 14)).all(-1))[0]  # the frame, in the lower row
     cells = [
-        [pixels[top + 76 * line : top + 76 * line + side, left + 76 * i : left + 76 * i + side] for i in range(2)]
-        for line in range(2)
+        [pixels[y : y + side, left + (side + gap) * i : left + (side + gap) * i + side] for i in range(2)]
+        for y in (top - side - gap, top)
     ]
     assert np.abs(cells[0][0][8:-8, 8:-8] - cells[1][0][8:-8, 8:-8]).mean() > 3
     assert np.abs(cells[0][1] - cells[1][1]).max() <= 1, "the picture that is not steered is the same"

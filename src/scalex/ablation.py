@@ -7,7 +7,6 @@ why the error is kept.)
 
 from __future__ import annotations
 
-import io
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from scalex import stats
 from scalex.capture import Edit, Plan, Progress, Sample, Steer, generate
@@ -30,6 +29,7 @@ from scalex.models import Model
 from scalex.organisms import EMBEDDED
 from scalex.organisms.readout import PLANTED, Readout, load_truth
 from scalex.records import Prompt, Rules
+from scalex.report.grid import grid, save_grid
 from scalex.scorers import AttributeScorer, scored
 from scalex.scorers.exact import Exact
 from scalex.steering import MOST, Erase, check_steers
@@ -147,12 +147,10 @@ class Ablation:
         Raises:
             ScalexError: it cannot be written to.
         """
-        place, data = Path(folder), io.BytesIO()
-        _grid(self.shown).save(data, format="PNG")
+        place = Path(folder)
+        save_grid(_grid(self.shown), place / "ablation.png")
         with disk_errors(place, option="--out"):
-            place.mkdir(parents=True, exist_ok=True)
             write_atomic(place / "ablation.csv", self.table.to_csv(index=False))
-            write_atomic(place / "ablation.png", data.getvalue())
         return place
 
 
@@ -415,25 +413,10 @@ def exact_scorers(job: Job) -> list[AttributeScorer]:
     return [cast(AttributeScorer, one) for one in chosen]
 
 
-# ---------------------------------------------------------------------------------------------------- the grid
-
-
-def _grid(shown: Mapping[str, Mapping[str, Pictures]], side: int = 96) -> Image.Image:
+def _grid(shown: Mapping[str, Mapping[str, Pictures]]) -> Image.Image:
     """A row a prompt; the first pictures as they are, then the same ones with something off."""
-    font, gap, head, between = ImageFont.load_default(15), 4, 30, 18
-    names = list(next(iter(shown.values())))
-    each = max(len(pictures) for row in shown.values() for pictures in row.values())
-    left = 16 + round(max(font.getlength(text) for text in shown))
-    block = each * (side + gap) + between
-    canvas = Image.new("RGB", (left + len(names) * block, head + len(shown) * (side + gap)), "white")
-    draw = ImageDraw.Draw(canvas)
-    for column, name in enumerate(names):
-        draw.text((left + column * block, 7), name or "as it is", "black", font)
-    for row, (text, own) in enumerate(shown.items()):
-        top = head + row * (side + gap)
-        draw.text((8, top + side // 2 - 8), text, "black", font)
-        for column, name in enumerate(names):
-            for i, picture in enumerate(own[name]):
-                scaled = Image.fromarray(picture).resize((side, side), Image.Resampling.LANCZOS)
-                canvas.paste(scaled, (left + column * block + i * (side + gap), top))
-    return canvas
+    rows = [[picture for pictures in own.values() for picture in pictures] for own in shown.values()]
+    firsts = [name or "as it is" for name in next(iter(shown.values()))]
+    each = [len(pictures) for pictures in next(iter(shown.values())).values()]
+    columns = [label for name, n in zip(firsts, each) for label in (name, *[""] * (n - 1))]
+    return grid(rows, list(shown), columns)

@@ -11,19 +11,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from scalex.capture import Progress
 from scalex.classifiers import Classifier, Pictures, classifier
 from scalex.disk import disk_errors, write_atomic
 from scalex.errors import ScalexError, resumable
-from scalex.explaining import Edit, Effect, Explanation, Samples, Scenes, explain
+from scalex.explaining import Edit, Effect, Explanation, Scenes, explain
 from scalex.jobs import prepare
+from scalex.report.grid import grid, save_grid
 from scalex.semantics import load_hierarchy
 from scalex.spec import AuditSpec
 from scalex.store import Store
 
-__all__ = ["GRID", "TABLE", "as_dict", "explain_classifier", "grid", "in_rows", "save_explanation"]
+__all__ = ["GRID", "TABLE", "as_dict", "explain_classifier", "in_rows", "picture_of", "save_explanation"]
 
 TABLE, GRID = "explanation.json", "explanation.png"
 _STORE = "store"
@@ -155,52 +156,29 @@ def save_explanation(found: Explanation, out: str | Path, top: int = 3) -> list[
     Raises:
         ScalexError: the disk is full or the folder cannot be written to.
     """
-    import io
-
-    folder, picture = Path(out), io.BytesIO()
-    grid(found, top).save(picture, format="PNG")
+    folder = Path(out)
+    save_grid(picture_of(found, top), folder / GRID)
     with disk_errors(folder, option="--out"):
-        folder.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / TABLE, json.dumps(as_dict(found), ensure_ascii=False, indent=1))
-        write_atomic(folder / GRID, picture.getvalue())
     return [folder / TABLE, folder / GRID]
 
 
-# ---------------------------------------------------------------------------------------------------- pictures
-
-_CELL, _GAP, _TEXT, _LABEL = 96, 6, 13, 84  # pixels: a picture, between, of letters, of the labels at the left
-_INK, _SOFT = "#1b1f24", "#57606a"
-
-
-def grid(found: Explanation, top: int = 3) -> Image.Image:
+def picture_of(found: Explanation, top: int = 3) -> Image.Image:
     """The strongest semantics, each as a row of pictures without it over the same seeds with it, with their scores."""
     shown = [t for t in found.tested if t.semantic.name in found.samples][: max(1, top)]
     if not shown:
         raise ScalexError("there is nothing to picture", "Test one semantic at least")
-    columns = max(len(found.samples[t.semantic.name].before) for t in shown)
-    block = 2 * (_CELL + _TEXT + _GAP) + 2 * _TEXT + 2 * _GAP
-    head = 3 * _TEXT + _GAP
-    canvas = Image.new("RGB", (_LABEL + columns * (_CELL + _GAP) + _GAP, head + len(shown) * block), "white")
-    draw = ImageDraw.Draw(canvas)
+    samples = [found.samples[t.semantic.name] for t in shown]
+    rows = [pictures for one in samples for pictures in (one.before, one.after)]
+    scores = [values for one in samples for values in one.scores[:2]]
+    labels = ["without", "with"] * len(shown)
+    captions: dict[tuple[int, int], str] = {}
+    for i, values in enumerate(scores):
+        captions |= {(i, j): f"{score:.2f}" for j, score in enumerate(values)}
+    headings = {2 * i: f"{i + 1}. {_heading(t)}" for i, t in enumerate(shown)}
     title = f"{found.classifier}: what moves its {found.unit} of {found.target!r}"
-    draw.text((_GAP, _GAP), title, _INK, ImageFont.load_default(_TEXT + 3))
-    for i, t in enumerate(shown):
-        _block(canvas, draw, head + i * block, f"{i + 1}. {_title(t)}", found.samples[t.semantic.name])
-    return canvas
+    return grid(rows, labels, (), title, headings=headings, captions=captions)
 
 
-def _title(t: Effect) -> str:
+def _heading(t: Effect) -> str:
     return f"{t.semantic.name}: {t.effect:+.2f} ({_span(t)}), {t.verdict}"
-
-
-def _block(canvas: Image.Image, draw: ImageDraw.ImageDraw, top: int, title: str, samples: Samples) -> None:
-    font = ImageFont.load_default(_TEXT)
-    draw.text((_GAP, top), title, _INK, font)
-    rows = (("without", samples.before, samples.scores[0]), ("with", samples.after, samples.scores[1]))
-    for r, (label, pictures, scores) in enumerate(rows):
-        y = top + 2 * _TEXT + r * (_CELL + _TEXT + _GAP)
-        draw.text((_GAP, y + _CELL // 2 - _TEXT // 2), label, _SOFT, font)
-        for c, (pixels, score) in enumerate(zip(pictures, scores, strict=True)):
-            x = _LABEL + c * (_CELL + _GAP)
-            canvas.paste(Image.fromarray(pixels).resize((_CELL, _CELL), Image.Resampling.LANCZOS), (x, y))
-            draw.text((x + _CELL // 2, y + _CELL), f"{score:.2f}", _SOFT, font, anchor="ma")
