@@ -21,7 +21,7 @@ from scalex.classifiers import Classifier, classifier, load_classifier
 from scalex.cli import app
 from scalex.errors import ScalexError
 from scalex.explaining import Effect, Explanation, Scenes, explain
-from scalex.explanations import as_dict, grid, in_rows
+from scalex.explanations import as_dict, in_rows, picture_of
 from scalex.jobs import Job, prepare
 from scalex.models import quiet
 from scalex.organisms import EMBEDDED
@@ -185,7 +185,7 @@ def test_a_folder_that_is_no_classifier_is_said_in_one_line(folder: Path, tmp_pa
     for lost in ("preprocessor_config.json", "model.safetensors"):
         with pytest.raises(ScalexError, match=r"the classifier in .* cannot be loaded \(.*\)\. It needs config\.json"):
             load_classifier(_copy(folder, tmp_path / lost, without=lost))
-    with pytest.raises(ScalexError, match=r"holds a BertModel, which classifies no images"):
+    with pytest.raises(ScalexError, match=r"holds a BertModel, which is no classifier"):
         load_classifier(_copy(folder, tmp_path / "b", model_type="bert", architectures=["BertModel"]))
     with pytest.raises(ScalexError, match=r"lacks weights \(resnet"):
         load_classifier(_copy(folder, tmp_path / "c", depths=[2, 1]))
@@ -353,7 +353,7 @@ def test_a_planted_shortcut_ranks_first_and_only_where_it_was_planted(tmp_path: 
         asked = Classifier("network", network, planted.CLASSES, "probability")
         found = explain(asked, "indoor", semantics, scenes, seeds=8, controls=1)
         first[shortcut] = found.tested[0]
-        assert grid(found).size[1] > 300
+        assert picture_of(found).size[1] > 300
     assert first[True].semantic.name == "person > gender"
     assert first[True].verdict == "raises it"
     assert first[True].effect > 0.3

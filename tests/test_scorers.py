@@ -25,11 +25,11 @@ from transformers import (
 from scalex.analyses._planted import planted
 from scalex.capture import Plan, picture_size
 from scalex.errors import ScalexError
+from scalex.misclassification import Calibration, calibrate, corrected
 from scalex.models import Model
 from scalex.records import Latents
 from scalex.scorers import AttributeScorer, readouts_of, scored
 from scalex.scorers._calling import Remembered, called
-from scalex.scorers._correction import Calibration, calibrate, corrected
 from scalex.scorers.function import Function, named_function
 from scalex.scorers.image_classification import image_classification
 from scalex.scorers.picture_reading import PictureReader, picture_readouts
@@ -177,10 +177,10 @@ def test_clip_serves_every_concept_and_tells_concepts_apart(clip: Path) -> None:
 
 def test_a_folder_that_holds_no_clip_is_named(clip: Path, classifier: Path, tmp_path: Path) -> None:
     texts = {"man": "a man", "woman": "a woman"}
-    with pytest.raises(ScalexError, match="holds no model"):
+    with pytest.raises(ScalexError, match=r"has no config\.json"):
         zero_shot(tmp_path, "gender", texts)
     tiny_tokenizer().save_pretrained(classifier)
-    with pytest.raises(ScalexError, match="not a model of pictures and texts"):
+    with pytest.raises(ScalexError, match="is no model of pictures and texts"):
         zero_shot(classifier, "gender", texts)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ScalexError, match="cannot be loaded"):

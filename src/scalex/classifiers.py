@@ -15,7 +15,7 @@ from scalex.models import quiet
 from scalex.models.base import choose_device
 from scalex.wording import did_you_mean
 
-__all__ = ["Classifier", "Pictures", "classifier", "load_classifier"]
+__all__ = ["Classifier", "Pictures", "classifier", "load_classifier", "load_network", "of_network", "pixels"]
 
 Pictures: TypeAlias = UInt8[np.ndarray, "n height width 3"]
 
@@ -104,14 +104,12 @@ def load_classifier(folder: str | Path, device: str | None = None) -> Classifier
         ScalexError: the folder is not there, holds another kind of model, or one without a processor or with weights
             that are pickles or damaged.
     """
-    place = Path(folder).expanduser()
-    if not (place / "config.json").is_file():
-        what = "has no config.json" if place.is_dir() else "does not exist"
-        wrong = f"the folder of a classifier {place} {what}"
-        raise ScalexError(wrong, "Give a local folder that `save_pretrained` of an image-classification model wrote")
-    network, processor, names = _loaded(place)
-    where = choose_device(device)
-    network.to(where).eval()
+    network, processor = load_network(folder, "AutoModelForImageClassification", device, "classifier")
+    return of_network(Path(folder).expanduser().name, network, processor)
+
+
+def of_network(name: str, network: Any, processor: Any) -> Classifier:
+    """A network of transformers with its processor of images; its scores are probabilities."""
 
     def score(pictures: Pictures) -> Float[np.ndarray, "n classes"]:
         import torch
@@ -119,34 +117,52 @@ def load_classifier(folder: str | Path, device: str | None = None) -> Classifier
         found = []
         with torch.inference_mode():
             for start in range(0, len(pictures), _BATCH):
-                inputs = processor(images=list(pictures[start : start + _BATCH]), return_tensors="pt").to(where)
-                found.append(network(**inputs).logits.float().softmax(-1).cpu().numpy())
+                values = pixels(processor, pictures[start : start + _BATCH], network)
+                found.append(network(pixel_values=values).logits.float().softmax(-1).cpu().numpy())
         return np.concatenate(found)
 
-    return Classifier(place.name, score, names, "probability")
+    names = network.config.id2label
+    return Classifier(name, score, tuple(str(names[i]) for i in range(len(names))), "probability")
 
 
-def _loaded(place: Path) -> tuple[Any, Any, tuple[str, ...]]:
-    """Network, processor and names of classes."""
+def pixels(processor: Any, pictures: Pictures, network: Any) -> Any:
+    """Pictures as a network's own processor makes them, on its device."""
+    made = processor(images=list(pictures), return_tensors="pt", input_data_format="channels_last")
+    return made["pixel_values"].to(network.device, network.dtype)
+
+
+def load_network(folder: str | Path, kind: str, device: str | None, what: str = "model") -> tuple[Any, Any]:
+    """A network of transformers from a local folder, and its processor of images. Nothing is fetched.
+
+    Args:
+        kind: the class of transformers that loads it. what: it is called in errors.
+
+    Raises:
+        ScalexError: as `load_classifier`.
+    """
+    place = Path(folder).expanduser()
+    if not (place / "config.json").is_file():
+        lacks = "has no config.json" if place.is_dir() else "does not exist"
+        wrong = f"the folder of a {what} {place} {lacks}"
+        raise ScalexError(wrong, "Give a local folder that `save_pretrained` of transformers wrote")
     with quiet():
-        from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
+        import transformers
 
+        loader = getattr(transformers, kind)
         try:
-            config = AutoConfig.from_pretrained(place, local_files_only=True)
-            if type(config) not in AutoModelForImageClassification._model_mapping:
-                kind = (getattr(config, "architectures", None) or [config.model_type])[0]
-                raise ScalexError(f"{place} holds a {kind}, which classifies no images", "Give one that does")
-            network, loading = AutoModelForImageClassification.from_pretrained(
+            config = transformers.AutoConfig.from_pretrained(place, local_files_only=True)
+            if type(config) not in loader._model_mapping:
+                held = (getattr(config, "architectures", None) or [config.model_type])[0]
+                raise ScalexError(f"{place} holds a {held}, which is no {what}", "Give one that is")
+            network, loading = loader.from_pretrained(
                 place, local_files_only=True, use_safetensors=True, output_loading_info=True
             )
-            processor = AutoImageProcessor.from_pretrained(place, local_files_only=True)
+            processor = transformers.AutoImageProcessor.from_pretrained(place, backend="pil", local_files_only=True)
         except (OSError, ValueError, KeyError) as error:
-            wrong = f"the classifier in {place} cannot be loaded ({str(error).splitlines()[0]})"
-            way_out = (
-                "It needs config.json, model.safetensors and preprocessor_config.json, as `save_pretrained` writes"
-            )
-            raise ScalexError(wrong, way_out) from None
+            wrong = f"the {what} in {place} cannot be loaded ({str(error).splitlines()[0]})"
+            needs = "It needs config.json, model.safetensors and preprocessor_config.json, as `save_pretrained` writes"
+            raise ScalexError(wrong, needs) from None
     if loading["missing_keys"]:
         lacks = sorted(loading["missing_keys"])[0]
-        raise ScalexError(f"the classifier in {place} lacks weights ({lacks}, ...)", "Save it again once it is trained")
-    return network, processor, tuple(config.id2label[i] for i in range(config.num_labels))
+        raise ScalexError(f"the {what} in {place} lacks weights ({lacks}, ...)", "Save it again once it is trained")
+    return network.to(choose_device(device)).eval(), processor

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-__all__ = ["Remembered", "called", "one_hot", "softmax"]
+__all__ = ["Remembered", "called", "one_hot"]
 
 T = TypeVar("T")
 
@@ -38,9 +38,3 @@ def called(scores: Float[np.ndarray, "n values"]) -> Int[np.ndarray, "n"]:
 def one_hot(values: Int[np.ndarray, "n"], n_values: int) -> Float[np.ndarray, "n values"]:
     """Ones where a picture shows the value, else zeros."""
     return np.asarray(values[:, None] == np.arange(n_values), dtype=np.float64)
-
-
-def softmax(logits: Float[np.ndarray, "n values"]) -> Float[np.ndarray, "n values"]:
-    """Shares that sum to one."""
-    raised = np.exp(logits - logits.max(1, keepdims=True))
-    return np.asarray(raised / raised.sum(1, keepdims=True))

@@ -8,16 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float, UInt8
 
+from scalex.classifiers import Classifier, load_classifier, of_network
 from scalex.errors import ScalexError
-from scalex.scorers._calling import softmax
-from scalex.scorers._local import loaded, pixels
 
 __all__ = ["ImageClassification", "image_classification"]
-
-_AT_ONCE = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,11 +21,10 @@ class ImageClassification:
     """A classifier whose labels stand for values; what goes to other labels is none of them.
 
     Attributes:
-        columns: which of the model's labels stand for each value.
+        columns: which of the classifier's labels stand for each value.
     """
 
-    model: Any = field(repr=False)
-    processor: Any = field(repr=False)
+    classifier: Classifier = field(repr=False)
     attribute: str
     values: tuple[str, ...]
     columns: tuple[tuple[int, ...], ...]
@@ -37,14 +32,8 @@ class ImageClassification:
 
     def score(self, pictures: UInt8[np.ndarray, "n height width 3"]) -> Float[np.ndarray, "n values"]:
         """The probability of each value: the sum over its labels."""
-        parts = [self._logits(pictures[i : i + _AT_ONCE]) for i in range(0, len(pictures), _AT_ONCE)]
-        shares = softmax(np.concatenate(parts))
+        shares = self.classifier(pictures)
         return np.stack([shares[:, list(own)].sum(1) for own in self.columns], axis=1)
-
-    def _logits(self, pictures: UInt8[np.ndarray, "n height width 3"]) -> Float[np.ndarray, "n labels"]:
-        with torch.inference_mode():
-            logits = self.model(pixel_values=pixels(self.processor, pictures, self.model)).logits
-        return np.asarray(logits.float().cpu().numpy(), dtype=np.float64)
 
 
 def image_classification(
@@ -65,29 +54,29 @@ def image_classification(
         ScalexError: the folder holds no classifier, or a label or a value is not there.
     """
     if isinstance(source, str | Path):
-        model, processor, _ = loaded(Path(source), "AutoModelForImageClassification", device)
-        name = f"classifier {Path(source).resolve().name}"
+        classifier = load_classifier(source, device)
+        name = f"classifier {classifier.name}"
     else:
         model, processor = getattr(source, "model", None), getattr(source, "image_processor", None)
+        if model is None or processor is None or not getattr(model.config, "id2label", None):
+            raise ScalexError(f"{source!r} is no image classifier", "Give a folder or an image-classification pipeline")
         name = "classifier"
-    if model is None or processor is None or not getattr(model.config, "id2label", None):
-        raise ScalexError(f"{source!r} is no image classifier", "Give a folder or an image-classification pipeline")
-    own = {str(label): int(i) for i, label in model.config.id2label.items()}
-    return ImageClassification(model, processor, attribute, tuple(values), _columns(own, values, labels), name)
+        classifier = of_network(name, model, processor)
+    return ImageClassification(classifier, attribute, tuple(values), _columns(classifier.classes, values, labels), name)
 
 
 def _columns(
-    own: Mapping[str, int], values: tuple[str, ...], labels: Mapping[str, str] | None
+    own: tuple[str, ...], values: tuple[str, ...], labels: Mapping[str, str] | None
 ) -> tuple[tuple[int, ...], ...]:
     """The labels of each value."""
-    known = f"Its labels: {', '.join(list(own)[:20])}"
+    known = f"Its labels: {', '.join(own[:20])}"
     if labels is None:
         folded = {value.casefold(): value for value in values}
         labels = {label: folded[label.casefold()] for label in own if label.casefold() in folded}
     for label in labels:
         if label not in own:
             raise ScalexError(f"the classifier has no label {label!r}", known)
-    found = tuple(tuple(own[label] for label, value in labels.items() if value == wanted) for wanted in values)
+    found = tuple(tuple(own.index(label) for label, value in labels.items() if value == wanted) for wanted in values)
     for value, columns in zip(values, found):
         if not columns:
             raise ScalexError(f"no label of the classifier stands for {value!r}", known)

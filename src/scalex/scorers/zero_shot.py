@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from scipy.special import softmax
 
+from scalex.classifiers import load_network, pixels
 from scalex.errors import ScalexError
 from scalex.scorers import AttributeScorer, Readouts
-from scalex.scorers._calling import Remembered, softmax
-from scalex.scorers._local import loaded, pixels
+from scalex.scorers._calling import Remembered
 
 __all__ = ["ZeroShot", "zero_shot", "zero_shot_readouts"]
 
@@ -30,10 +31,11 @@ class _Pair:
     """A model of pictures and texts, loaded once; the last pictures' embeddings are remembered."""
 
     def __init__(self, folder: str | Path, device: str) -> None:
-        self._model, self._processor, self._tokenizer = loaded(Path(folder), "AutoModel", device, tokenizer=True)
-        if not hasattr(self._model, "get_image_features") or not hasattr(self._model, "logit_scale"):
-            wrong = f"{folder} holds a {type(self._model).__name__}, not a model of pictures and texts"
-            raise ScalexError(wrong, "Take a CLIP or a SigLIP")
+        from transformers import AutoTokenizer
+
+        kind, what = "AutoModelForZeroShotImageClassification", "model of pictures and texts"
+        self._model, self._processor = load_network(folder, kind, device, what)
+        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         self.name = f"zero-shot {Path(folder).resolve().name}"
         self.temperature = float(self._model.logit_scale.detach().exp())
         self.pictures: Remembered[Float[np.ndarray, "n dim"]] = Remembered(self._pictures)
@@ -83,7 +85,7 @@ class ZeroShot:
 
     def score(self, pictures: UInt8[np.ndarray, "n height width 3"]) -> Float[np.ndarray, "n values"]:
         """Shares; they sum to one where all choices are values."""
-        shares = softmax(self.pair.temperature * self.pair.pictures.read(pictures) @ self.texts.T)
+        shares = softmax(self.pair.temperature * self.pair.pictures.read(pictures) @ self.texts.T, axis=1)
         return np.asarray(shares[:, list(self.columns)])
 
 
