@@ -199,6 +199,10 @@ def test_words_that_the_model_does_not_know_are_said(scalex: Run) -> None:
         (["audit", "--spec", "spec.yaml", "--device", "cuda:99"], r"cuda"),
         (["audit", "--spec", "spec.yaml", "--probe", "midblock"], r"has no probe 'midblock'.*mid_block"),
         (["capture", "--spec", "spec.yaml", "--shard", "3/2"], r"there is no shard 3 of 2\. Shards are 1/2 to 2/2"),
+        (
+            ["compare", "embedded", "embedded", "--spec", "spec.yaml", "--batch", "0"],
+            r"batch is 0\. A batch has",
+        ),
         (["capture", "--spec", "spec.yaml", "--shard", "two"], r"--shard two is not understood\. Write it as 2/8"),
         (["audit", "--spec", "spec.yaml", "--workers", "0", "--out", "none"], r"0 workers.*--workers"),
         (

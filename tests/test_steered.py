@@ -75,7 +75,7 @@ def test_vectors_that_are_stored_are_not_captured_again(
 
 
 def test_alpha_one_from_a_man_shows_a_woman_in_the_same_role(job: Job, vectors: dict[str, SteeringVector]) -> None:
-    """As in bench/steering.py, in small. There it is nine in ten; half was asked before this was run."""
+    """As in bench/steering.py, in small: there it is eight in ten of all roles, here half of four roles is asked."""
     directions = {name: vector.direction for name, vector in vectors.items()}
     done = draw_steered(job, directions, [0.0, 1.0], seeds=range(700, 706), start=("gender", "man"))
     assert done.texts[0] == "a photo of a man pilot"

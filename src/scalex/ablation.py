@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -410,7 +410,7 @@ def exact_scorers(job: Job) -> list[AttributeScorer]:
     concepts = tuple(dict.fromkeys(p.concept for p in job.prompts if p.concept in names))
     known = [(name, tuple(values)) for name, values in job.spec.attribute_values.items() if name in _EXACT]
     chosen = [Exact(readout, name, values) for name, values in (*known, ("concept", concepts)) if values]
-    return [cast(AttributeScorer, one) for one in chosen]
+    return list(chosen)
 
 
 def _grid(shown: Mapping[str, Mapping[str, Pictures]]) -> Image.Image:

@@ -32,26 +32,18 @@ class _Live(Layout):
 
     def fingerprint(self) -> str:
         """Of the files behind the components; empty where some of them are not known, or where none is asked for."""
-        parts = {**self.networks, **self.tokenizers}
-        if not self.checked or not all((part / "config.json").is_file() for part in self.networks.values()):
+        known = all((part / "config.json").is_file() for part in self.networks.values())
+        if not self.checked or not known or not all(part.is_dir() for part in self.tokenizers.values()):
             return ""
-        if not all(part.is_dir() for part in parts.values()):
-            return ""
-        return _digest(self)
-
-    def __hash__(self) -> int:
-        return hash((*self.networks.values(), *self.tokenizers.values()))
-
-    def __eq__(self, other: object) -> bool:
-        same = isinstance(other, _Live) and self.networks == other.networks
-        return same and self.tokenizers == other.tokenizers  # type: ignore[attr-defined]
+        return _digest(tuple(self.networks.items()), tuple(self.tokenizers.items()))
 
 
 @lru_cache(maxsize=8)
-def _digest(layout: _Live) -> str:
-    """Files are read once."""
+def _digest(networks: tuple[tuple[str, Path], ...], tokenizers: tuple[tuple[str, Path], ...]) -> str:
+    """Files are read once a process."""
+    layout = Layout(Path(), "", dict(networks), dict(tokenizers), {}, Path(), None, None)
     try:
-        return Layout.fingerprint(layout)
+        return layout.fingerprint()
     except ScalexError:  # such as weights that were loaded from pickles
         return ""
 

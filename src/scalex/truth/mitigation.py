@@ -6,7 +6,6 @@ Calibrated by the picture reading alone, as a user would; judged by the exact re
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from scalex.jobs import prepare
 from scalex.mitigation import Evaluation, evaluate, fit
@@ -35,7 +34,7 @@ def score(bed: Bed) -> Iterator[Mark]:
     mitigation = fit(job, Store.open(bed.store), _ATTRIBUTE, _TARGET, values=_VALUES, progress=bed.progress)
     mitigation.save_pretrained(bed.out / NAME)
     readout = Readout(bed.truth, job.model)
-    scorers: list[Any] = [Exact(readout, _ATTRIBUTE, _VALUES), Exact(readout, "concept", tuple(roles))]
+    scorers = [Exact(readout, _ATTRIBUTE, _VALUES), Exact(readout, "concept", tuple(roles))]
     found = evaluate(job, mitigation, seeds=_FRESH, scorers=scorers, progress=bed.progress)
     yield from _marks(found, f"{_ATTRIBUTE} to {_TARGET:g}, {len(roles)} roles")
 
