@@ -21,6 +21,7 @@ __all__ = [
     "FirstSeedOpt",
     "FolderArg",
     "JsonOpt",
+    "LeanDirectionOpt",
     "LoraOpt",
     "ModelArg",
     "MomentsOpt",
@@ -138,6 +139,12 @@ PrecisionOpt = Annotated[
 
 BudgetOpt = Annotated[
     int | None, typer.Option("--budget", help="Most seeds a concept may get with --precision; by default 8 x --seeds.")
+]
+
+
+LeanDirectionOpt = Annotated[
+    str | None,
+    typer.Option("--lean-direction", help="What leans are measured along: own, shared, lda or pooled."),
 ]
 
 
