@@ -10,6 +10,7 @@ mean over blocks: one draw of 32 seeds is a lucky or an unlucky one.
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -23,7 +24,7 @@ from scipy.stats import pearsonr, spearmanr
 from scalex import analyses
 from scalex.analyses import defaults, rates
 from scalex.auditing import latents_of, open_run
-from scalex.records import Finding, Latents, LeanDirection, Reading, Rules
+from scalex.records import Finding, Latents, LeanDirection, Rules
 from scalex.truth import SCORERS, Scored, blocks
 
 RULES = Rules(resamples=100, permutations=99)  # only the estimates are looked at
@@ -39,9 +40,9 @@ def main(runs: list[Path]) -> None:
         result = open_run(run)
         values = {name: tuple(v) for name, v in result.manifest["spec"]["attributes"].items()}
         truth = pd.read_csv(run / "truth.csv")
-        latents = latents_of(result)
-        print(f"\n{run}\n{_text(_estimators(latents['picture'], values, truth))}")
-        print(f"\n{_text(_marks(latents, values, truth))}", flush=True)
+        picture = latents_of(result)["picture"]
+        print(f"\n{run}\n{_text(_estimators(picture, values, truth))}", flush=True)
+        print(f"\n{_text(_marks(picture, values, truth))}", flush=True)
 
 
 def _text(table: pd.DataFrame) -> str:
@@ -86,31 +87,27 @@ def _against(found: list[Finding], truth: pd.Series, rank: bool) -> dict[str, fl
 # ------------------------------------------------------------------------------------------------------------ marks
 
 
-def _marks(latents: Mapping[Reading, Latents], values: Values, truth: pd.DataFrame) -> pd.DataFrame:
-    """What `scalex.truth` says of leans (and what it asks), by direction."""
+def _marks(picture: Latents, values: Values, truth: pd.DataFrame) -> pd.DataFrame:
+    """What `scalex.truth` says of the picture reading's leans (and what it asks), by direction."""
     rows = []
-    for n in SEEDS:
-        parts = [dict(zip(latents, part)) for part in zip(*(blocks(x, n) for x in latents.values()), strict=True)]
-        for direction in get_args(LeanDirection):
-            for part in parts:
-                scored = Scored(_beside(truth, part, values, Rules(lean_direction=direction)))
-                marks = [m for score in SCORERS for m in score(scored) if _of_leans(m.name)]
-                rows += [{"seeds": n, "mark": m.name, "asked": m.asked, direction: m.value} for m in marks]
+    for n, direction in itertools.product(SEEDS, get_args(LeanDirection)):
+        for part in blocks(picture, n):
+            scored = Scored(_beside(truth, part, values, Rules(lean_direction=direction)))
+            marks = [m for score in SCORERS for m in score(scored) if _of_leans(m.name)]
+            rows += [{"seeds": n, "mark": m.name, "asked": m.asked, direction: m.value} for m in marks]
     return pd.DataFrame(rows).groupby(["seeds", "mark", "asked"], sort=False).mean().reset_index()
 
 
 def _of_leans(name: str) -> bool:
-    return name.startswith(LEANS) and "rate" not in name and "planted" not in name
+    return name.startswith(LEANS) and "picture" in name
 
 
-def _beside(truth: pd.DataFrame, latents: Mapping[Reading, Latents], values: Values, rules: Rules) -> pd.DataFrame:
+def _beside(truth: pd.DataFrame, picture: Latents, values: Values, rules: Rules) -> pd.DataFrame:
     """The truth's table with leans and verdicts by these rules in place of its own."""
-    found = pd.DataFrame([asdict(f) for f in analyses.run(["defaults"], latents, values, rules)])
+    found = analyses.run(["defaults"], {"picture": picture}, values, rules)
+    own = pd.DataFrame([asdict(f) for f in found]).set_index(["target", "attribute"])
     told = truth.set_index(["concept", "attribute"])
-    for reading, rows in found.groupby("reading"):
-        own = rows.set_index(["target", "attribute"])
-        told = told.assign(**{reading: own.estimate, f"{reading}_verdict": own.verdict})
-    return told.reset_index()
+    return told.assign(picture=own.estimate, picture_verdict=own.verdict).reset_index()
 
 
 if __name__ == "__main__":

@@ -399,8 +399,8 @@ def test_runs_whose_leans_are_measured_otherwise_are_told_apart(run: Audit, plac
     assert pooled.manifest["n_captured"] == 0, "the same latents serve every direction"
     leans = [x.findings[x.findings.analysis == "defaults"] for x in (run, pooled)]
     assert (leans[0].estimate != leans[1].estimate).all()
-    assert "with what varies most by chance counting least" in pooled.report.read_text()
-    assert "with what varies most" not in run.report.read_text()
+    assert "what varies most by chance in the prompts of all concepts counts least" in pooled.report.read_text()
+    assert "varies most by chance" not in run.report.read_text()
     found = compare(run.folder, pooled.folder, out=tmp_path)
     assert found.manifest["notes"][0] == (
         "Leans were measured along `own` in A and along `pooled` in B (`lean_direction`). Here both are measured along "

@@ -19,7 +19,8 @@ A lean is measured along a direction, which `Rules.lean_direction` names:
 
 What is whitened (see `scalex.whitening`) is the neutral prompt's place and the variants' difference alike, so that
 noise which is large counts for little. The metric is learned on other folds of seeds, and taken as given. A neutral
-prompt that lies aside of its variants is nearest to another point between them in another metric.
+prompt that lies aside of its variants is nearest to another point between them in another metric. Where seeds are added
+look by look, "all concepts" are those of the same look.
 """
 
 from __future__ import annotations

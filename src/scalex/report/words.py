@@ -34,12 +34,12 @@ __all__ = [
 _MORE = re.compile(r"about ([\d,]+) more seeds? would decide")
 _SIDES = 4  # values named in a sentence
 SAYS, SHOWS = "What the words say", "What the picture shows"
-_NOISE = "with what varies most by chance counting least"
 ALONG: dict[LeanDirection, str] = {
     "own": "along the line between the two",
     "shared": "along the line that takes the other concepts from the first value to the second",
-    "lda": f"along the line between the two, {_NOISE} (in these two prompts)",
-    "pooled": f"along the line between the two, {_NOISE} (in the spelled-out prompts of all concepts)",
+    "lda": "along the line between the two, where what varies most by chance in these prompts counts least",
+    "pooled": "along the line between the two, where what varies most by chance in the prompts of all concepts counts "
+    "least",
 }
 """What a lean is measured along."""
 
