@@ -47,8 +47,7 @@ class Whitening:
     def __call__(
         self, samples: Float[np.ndarray, "templates seeds width"]
     ) -> Float[np.ndarray, "templates seeds width"]:
-        """The samples times the inverse, up to a factor: it is one where the noise is round, and the covariance has
-        mean variance one."""
+        """The samples times the inverse, in units of the mean variance: round noise leaves them as they are."""
         out = np.empty(samples.shape)
         for k, inverse in enumerate(self.inverses):
             own = samples[:, self.fold == k]
