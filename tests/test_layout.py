@@ -68,6 +68,7 @@ STAGES = [
     "explanations",
     "auditing",
     "sweep",
+    "patching",
     "naming",
     "discovery",
     "discovering",

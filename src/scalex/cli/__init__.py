@@ -17,6 +17,7 @@ from scalex.cli import (
     library,
     mitigating,
     organisms,
+    probes,
     steering,
     stores,
 )
@@ -32,6 +33,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(audits.app)
+app.add_typer(probes.app)
 app.add_typer(autoencoders.app)
 app.add_typer(directions.app)
 app.add_typer(steering.app)

@@ -115,32 +115,6 @@ def capture(
     say({"run": str(folder)} | {name: manifest[key] for name, key in told.items()}, json_)
 
 
-@app.command("probe-sweep")
-@taking(JOB, without=("store", "probe"))
-def probe_sweep(
-    given: Given,
-    model: ModelArg = None,
-    concepts: Annotated[int, typer.Option("--concepts", help="How many of the spec's concepts to ask about.")] = 8,
-    json_: JsonOpt = False,
-) -> None:
-    """Say which block of a model tells the variants of an attribute apart best, and so where to read it."""
-    from scalex import sweep
-
-    job = job_of(model, given)
-    with progress("sweep") as (done,):
-        found = sweep.probe_sweep(job, concepts=concepts, progress=done)
-    if json_:
-        say_json({"best": records(found.best()), "table": records(found.table)})
-        return
-    kept = found.table[found.table.kept]
-    columns = ["reading", "step", "attribute", "probe", "auc", "least", "effect"]
-    rows = [tuple(f"{x:.3f}" if isinstance(x, float) else str(x) for x in row) for row in kept[columns].to_numpy()]
-    say_table([("reading", "step", "attribute", "probe", "AUC", "worst", "effect"), *rows])
-    for row in found.best().itertuples(index=False):
-        used = " (as it is)" if row.probe == job.model.probe else f": --probe {row.probe}"
-        typer.echo(f"{row.reading} reading: {row.probe} tells variants apart best, AUC {row.auc:.3f}{used}")
-
-
 @app.command()
 def analyze(
     run: RunArg,
