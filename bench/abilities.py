@@ -1,25 +1,23 @@
-"""How true are the other abilities? Scores the embedded organism on each of them, and puts the table into the README.
+"""How true are the other abilities? Scores the embedded organism on each of them; the table goes to docs/truth.md.
 
     python bench/abilities.py                # all: about 40,000 samples, a quarter of an hour on two idle cores
     python bench/abilities.py naming ...     # some; the others' rows stay as they were
 
-Leans and rates have a bench of their own (`bench/truth.py`). Writes bench/results/abilities.json and the README's
-table. Exit code 1 where a mark is missed.
+Leans and rates have a bench of their own (`bench/truth.py`). Writes bench/results/abilities.json, the table, and its
+headlines in the README. Exit code 1 where a mark is missed.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
-from scalex.truth import available, markdown, score_organism
+from _tables import write_tables
+from scalex.truth import available, score_organism
 
-ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "bench" / "results" / "abilities.json"
-BLOCK = re.compile(r"(<!-- abilities -->\n).*?(\n<!-- /abilities -->)", re.DOTALL)
+RESULTS = Path(__file__).parent / "results" / "abilities.json"
 OUT = Path("runs/score-abilities")
 
 
@@ -30,9 +28,7 @@ def main(names: list[str]) -> int:
         held[name] = [mark.row() for mark in score_organism(None, OUT, only=[name])]
         RESULTS.write_text(json.dumps(dict(sorted(held.items())), indent=1) + "\n", encoding="utf-8")
     rows = [row for name in sorted(held) for row in held[name]]
-    table, readme = markdown({"embedded": rows}), ROOT / "README.md"
-    readme.write_text(BLOCK.sub(lambda m: m[1] + table + m[2], readme.read_text(encoding="utf-8")), encoding="utf-8")
-    print(table)
+    print(write_tables("abilities", {"embedded": rows}))
     return int(not all(row["ok"] for row in rows))
 
 
