@@ -204,6 +204,22 @@ def test_every_block_may_be_the_probe(folder: Path) -> None:
         load(folder, probe="middle")
 
 
+def test_a_model_at_another_probe_is_one_that_was_loaded_there(folder: Path) -> None:
+    model, plan = load(folder), Plan(readings=("text",), steps=2, guidance=1.0, pooling="full")
+    probe = next(name for name in model.probes() if name != model.probe)
+    own, flops = model.probe, model.flops()["stopped"]
+    moved, loaded = model.at(probe), load(folder, probe=probe)
+    assert (moved.probe, moved.probe_shape, moved.source) == (probe, loaded.probe_shape, loaded.source)
+    assert moved.flops() == loaded.flops()
+    found, expected = (collect(one, SAMPLES, plan)[0]["text"] for one in (moved, loaded))
+    for sample, value in expected.items():
+        np.testing.assert_array_equal(found[sample], value)
+    assert (model.probe, model.flops()["stopped"]) == (own, flops)
+    assert next(moved.denoiser().parameters()) is next(model.denoiser().parameters())
+    with pytest.raises(ScalexError, match="has no probe 'nowhere'"):
+        model.at("nowhere")
+
+
 def test_operations_and_texts(folder: Path) -> None:
     model = load(folder)
     flops = model.flops()

@@ -133,6 +133,14 @@ class Model(ABC):
         """The names of the modules that can be probed, in the order in which the forward comes to them."""
 
     @abstractmethod
+    def at(self, probe: str) -> Model:
+        """The same model, with the same weights in memory, read at another of its probes.
+
+        Raises:
+            ScalexError: there is no such probe.
+        """
+
+    @abstractmethod
     def submodule(self, probe: str) -> torch.nn.Module:
         """The module of one of `probes`."""
 
