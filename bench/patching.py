@@ -23,7 +23,7 @@ from scalex.capture import generate
 from scalex.jobs import Job, prepare
 from scalex.organisms import EMBEDDED
 from scalex.organisms.readout import Readout, Seen, load_truth
-from scalex.patching import Pair, carried, exchanged
+from scalex.patching import Carried, Pair, carried, exchanged
 from scalex.steering import Push
 from scalex.steering_vectors import steering_vectors
 from scalex.store import Store
@@ -50,17 +50,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=8, help="of each role")
     pictures = parser.parse_args().pictures
-    rows = []
-    for row in _rows(range(DRAWN, DRAWN + pictures)):
+    job, rows = _job(None), []
+    found = carried(job, concepts=len(job.spec.concepts), seeds=12)
+    for row in _rows(job, found, range(DRAWN, DRAWN + pictures)):
         rows.append(vars(row))
         print("  ".join(f"{x:13}" if isinstance(x, str) else f"{x:6.3f}" for x in rows[-1].values()), flush=True)
-    save("patching", {"pictures": pictures, "rows": rows}, [])
+    roles = _by_role(found)
+    for attribute, shares in roles.items():
+        print(f"{attribute}, mid_block: {', '.join(f'{role} {share:.2f}' for role, share in shares.items())}")
+    save("patching", {"pictures": pictures, "rows": rows, "roles": roles}, [])
 
 
-def _rows(seeds: range) -> Iterator[Row]:
-    job, truth = _job(None), load_truth(EMBEDDED)
-    probes, readout = job.model.probes(), Readout(truth, job.model)
-    table = carried(job, concepts=len(job.spec.concepts), seeds=4).table.set_index(["attribute", "probe"])
+def _by_role(found: Carried) -> dict[str, dict[str, float]]:
+    """What the middle block carries of each role, the least first."""
+    middle = found.by_concept[found.by_concept.probe == "mid_block"].sort_values("carries")
+    return {name: dict(zip(rows.concept, rows.carries.round(3))) for name, rows in middle.groupby("attribute")}
+
+
+def _rows(job: Job, found: Carried, seeds: range) -> Iterator[Row]:
+    probes, readout = job.model.probes(), Readout(load_truth(EMBEDDED), job.model)
+    table = found.table.set_index(["attribute", "probe"])
     for attribute, (first, second) in PAIRS.items():
         seen = [_tally(readout.read(p), attribute, job) for p in _patched(job, attribute, first, second, seeds, probes)]
         yield Row(attribute, "(as it is)", 0.0, *seen[0], *seen[0])

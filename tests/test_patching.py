@@ -88,6 +88,9 @@ def test_what_no_text_reaches_any_more_carries_all(job: Job) -> None:
         assert table.aside[second, last] == pytest.approx(0, abs=1e-2)
     assert list(table.index) == [(second, probe) for second in ("man", "old") for probe in job.model.probes()]
     assert set(found.table["first"]) == {"young"}
+    alone = found.by_concept[found.by_concept.probe == last].set_index(["second", "concept"])
+    assert alone.carries.to_numpy() == pytest.approx(np.ones(4), abs=1e-4)
+    assert list(alone.index) == [(second, concept) for second in ("man", "old") for concept in found.concepts]
     assert found.concepts == ("farmer", "nurse")
     assert found.samples == 2 * 2 * 4 * (2 + len(job.model.probes()))
     assert (found.table.low.isna() | (found.table.low <= found.table.carries)).all()

@@ -58,10 +58,12 @@ class Carried:
         table: one row an attribute and probe, in the order of the forward: `first` and `second`, the values; `carries`,
             the share of the way from the picture of the first to that of the second (1 is all of it), with `low` and
             `high`; and `aside`, how far the picture leaves that way (root mean square; 1 is its length).
+        by_concept: the same for each concept alone: `attribute`, `first`, `second`, `probe`, `concept` and `carries`.
         concepts, seeds: how many were asked. samples: pictures that were drawn.
     """
 
     table: pd.DataFrame
+    by_concept: pd.DataFrame
     concepts: tuple[str, ...]
     seeds: int
     samples: int
@@ -114,12 +116,18 @@ def carried(
     ]
     ways = np.concatenate([_ways(ends) for ends in _ends(job, pairs, asked, progress)])
     each = ways.reshape(len(sides), len(chosen), len(numbers), len(asked), 3)
-    rows = [
-        dict(zip(("attribute", "first", "second"), side)) | {"probe": probe} | _row(part[:, :, i], resampling, job)
+    cells = [
+        (dict(zip(("attribute", "first", "second", "probe"), (*side, probe))), part[:, :, i])
         for side, part in zip(sides, each)
         for i, probe in enumerate(asked)
     ]
-    return Carried(pd.DataFrame(rows), tuple(chosen), len(numbers), len(pairs) * (len(asked) + 2))
+    table = pd.DataFrame([told | _row(part, resampling, job) for told, part in cells])
+    alone = [
+        told | {"concept": concept, "carries": _share(one)}
+        for told, part in cells
+        for concept, one in zip(chosen, part)
+    ]
+    return Carried(table, pd.DataFrame(alone), tuple(chosen), len(numbers), len(pairs) * (len(asked) + 2))
 
 
 def exchanged(
@@ -208,11 +216,17 @@ def _ways(ends: Float[np.ndarray, "pictures pairs c h w"]) -> Float[np.ndarray, 
 def _row(ways: Float[np.ndarray, "concepts seeds 3"], resampling: stats.ResamplingPlan, job: Job) -> dict[str, float]:
     """A ratio of means over concepts and seeds, by its linearised scores."""
     along, square, moved = np.moveaxis(ways, -1, 0)
-    if not square.any():
-        return dict.fromkeys(("carries", "low", "high", "aside"), float("nan"))  # the pictures are the same
-    share = along.mean() / square.mean()
+    share = _share(ways)
+    if np.isnan(share):
+        return dict.fromkeys(("carries", "low", "high", "aside"), share)
     scores = share + (along - share * square) / square.mean()
     low, high = stats.bootstrap_interval(resampling, scores, job.spec.rules.level)
     on = np.divide(along**2, square, out=np.zeros_like(along), where=square > 0)
     aside = np.sqrt(max(0.0, float((moved - on).mean())) / square.mean())
-    return {"carries": float(share), "low": low, "high": high, "aside": float(aside)}
+    return {"carries": share, "low": low, "high": high, "aside": float(aside)}
+
+
+def _share(ways: Float[np.ndarray, "*some 3"]) -> float:
+    """Of the way, that the moves go in all; NaN where the pictures are the same."""
+    along, square = ways[..., 0].sum(), ways[..., 1].sum()
+    return float(along / square) if square > 0 else float("nan")
