@@ -48,6 +48,7 @@ STAGES = [
     "directions",
     "direction_files",
     "steering",
+    "drawings",
     "library",
     "analyses",
     "differences",
