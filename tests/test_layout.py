@@ -48,6 +48,7 @@ STAGES = [
     "directions",
     "direction_files",
     "steering",
+    "drawings",
     "library",
     "analyses",
     "differences",
@@ -143,5 +144,7 @@ def test_what_needs_no_model_loads_no_library_of_models() -> None:
 def test_public_names_exist() -> None:
     for name in scalex.__all__:
         assert getattr(scalex, name) is not None
+    modules = {path.stem for path in ROOT.iterdir()}
+    assert not modules & set(scalex.__all__), "importing the module of that name would take its place"
     with pytest.raises(AttributeError, match="has no attribute 'adit'"):
         scalex.adit  # noqa: B018

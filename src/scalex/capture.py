@@ -236,12 +236,17 @@ class _Writer:
 
 
 def generate(
-    model: Model, samples: Sequence[Sample], plan: Plan, steer: Steer | None = None
+    model: Model,
+    samples: Sequence[Sample],
+    plan: Plan,
+    steer: Steer | None = None,
+    *,
+    sink: Callable[[list[Sample], UInt8[np.ndarray, "n height width 3"]], None] | None = None,
 ) -> UInt8[np.ndarray, "n height width 3"]:
     """The pictures of the same trajectories that `capture` reads, in the samples' order: all steps, then the decoder.
 
     Args:
-        steer: as for `capture`.
+        steer: as for `capture`. sink: called with each batch and its pictures as soon as they are drawn.
 
     Raises:
         ScalexError: as `capture`.
@@ -253,6 +258,8 @@ def generate(
         for batch, (latents, decoded) in session.run(lambda walk: _finish(walk, steps, model)):
             _check_finite(latents, batch, "picture", model)
             pictures.append(decoded)
+            if sink:
+                sink(batch, decoded)
     return np.concatenate(pictures)
 
 

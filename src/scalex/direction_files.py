@@ -8,6 +8,7 @@ one out.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -125,6 +126,12 @@ class Direction:
     def n_seeds(self) -> int:
         """How many seeds it was estimated from; 0 where it was not."""
         return len(self.of.seeds)
+
+    @cached_property
+    def digest(self) -> str:
+        """32 hexadecimal digits that name what is added to a value: the numbers, and how they are pooled."""
+        numbers = np.ascontiguousarray(self.vector, "<f4").tobytes()
+        return hashlib.sha256(self.of.pooling.encode() + b"\0" + numbers).hexdigest()[:32]
 
     @cached_property
     def _places(self) -> Mapping[int, int]:

@@ -10,13 +10,14 @@ Alpha counts in the direction's own length. That of an attribute is the mean dif
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from scalex.direction_files import Direction, load_direction
 from scalex.errors import ScalexError
 from scalex.models import Model, around
 
-__all__ = ["MOST", "Alpha", "Erase", "Push", "check_alphas", "check_steers", "spread", "steer", "together"]
+__all__ = ["MOST", "Alpha", "Erase", "Push", "check_alphas", "check_steers", "edit_key", "spread", "steer", "together"]
 
 MOST = 100.0
 """The greatest alpha, either way: far beyond what leaves a picture."""
@@ -62,6 +63,14 @@ class Push:
         """The edit of these samples. Where alpha is one for all, or by place, they need not be known."""
         return _at(self.steps, _Added(self.direction, _alphas(self.alpha, samples), self.keep_norm))
 
+    def key(self, sample: Sample) -> str | None:
+        """As `edit_key`; None where alphas go by place."""
+        if not isinstance(self.alpha, int | float | Mapping):
+            return None
+        (alpha,) = _alphas(self.alpha, [sample])
+        told = ("push", self.direction.digest, alpha, _told(self.steps), self.keep_norm)
+        return repr(told) if alpha or self.keep_norm else ""
+
 
 @dataclass(frozen=True, eq=False)
 class Erase:
@@ -88,12 +97,23 @@ class Erase:
 
         return _at(self.steps, erased)
 
+    def key(self, sample: Sample) -> str:
+        """As `edit_key`."""
+        centre = b"" if self.centre is None else np.ascontiguousarray(self.centre, "<f8").tobytes()
+        return repr(("erase", self.direction.digest, hashlib.sha256(centre).hexdigest()[:32], _told(self.steps)))
+
 
 def together(*steers: Steer) -> Steer:
     """Several at once: each edit is given what the one before it gives."""
+    return _Together(steers)
 
-    def joined(samples: Sequence[Sample]) -> Edit:
-        edits = [steer(samples) for steer in steers]
+
+@dataclass(frozen=True, eq=False)
+class _Together:
+    steers: tuple[Steer, ...]
+
+    def __call__(self, samples: Sequence[Sample]) -> Edit:
+        edits = [steer(samples) for steer in self.steers]
 
         def edit(value: Values, step: int) -> Values:
             for one in edits:
@@ -102,7 +122,26 @@ def together(*steers: Steer) -> Steer:
 
         return edit
 
-    return joined
+    def key(self, sample: Sample) -> str | None:
+        keys = [edit_key(steer, sample) for steer in self.steers]
+        return None if None in keys else "+".join(key for key in keys if key)
+
+
+@runtime_checkable
+class _Keyed(Protocol):
+    def key(self, sample: Sample) -> str | None: ...
+
+
+def edit_key(steer: Steer | None, sample: Sample) -> str | None:
+    """All that determines the edit of a sample, in words; "" where it leaves a value as it is, None where it does not
+    say: what is drawn under an edit of one's own that has no method `key` is not kept."""
+    if steer is None:
+        return ""
+    return steer.key(sample) if isinstance(steer, _Keyed) else None
+
+
+def _told(steps: Collection[int] | None) -> list[int] | None:
+    return None if steps is None else sorted(set(steps))
 
 
 def _at(steps: Collection[int] | None, edit: Edit) -> Edit:

@@ -108,6 +108,14 @@ def validate(
     controls: Annotated[
         int, typer.Option("--controls", min=0, help="Random directions to compare with, and as many shuffled ones.")
     ] = 2,
+    calibrate: Annotated[
+        int,
+        typer.Option(
+            "--calibrate",
+            min=0,
+            help="Pictures of each value's own prompts that tell what the scorer gets wrong, to take it out of slopes.",
+        ),
+    ] = 0,
     scorer: Annotated[
         str,
         typer.Option(
@@ -123,7 +131,8 @@ def validate(
     """Push along the directions of a run's strongest findings: do pictures change as they say, and what else does?"""
     from scalex.validation.dose_response import Doses, validate
 
-    doses = Doses(numbers(alphas, "--alphas") if alphas else Doses.alphas, seeds, start=start, controls=controls)
+    pushed_by = numbers(alphas, "--alphas") if alphas else Doses.alphas
+    doses = Doses(pushed_by, seeds, start=start, controls=controls, calibrate=calibrate)
     with progress("capture directions", "push") as (learned, pushed):
         done = validate(
             run,
