@@ -331,6 +331,21 @@ def test_prompts_of_a_value_may_be_pushed(job: Job, own: dict[str, Case], exactl
         dose_response(job, [own["gender"]], exactly, replace(doses, start="robot"))
 
 
+def test_a_tone_that_words_hold_acts_where_it_is_carried(audited: Audit) -> None:
+    """Said tone does not come by way of the middle block (`python bench/patching.py`): pushed there it stays."""
+    asked: dict[str, Any] = {"attributes": ["tone"], "concepts": ["farmer"], "scorer": "exact"}
+    doses = Doses(alphas=(0.0, 0.5, 1.0), seeds=6, controls=1, start="light")
+    run = shutil.copytree(audited.folder, audited.folder.with_name("carried"))
+    still, moved = (validate(run, **asked, doses=replace(doses, probe=at)) for at in (None, "up_blocks.0"))
+    assert still.findings.verdict[0] == "does not act"
+    assert moved.findings.verdict[0] == "acts", moved.findings.reason[0]
+    assert moved.findings.estimate[0] >= 0.8
+    assert "pushed at up_blocks.0" in moved.findings.reason[0]
+    assert "pushed at" not in still.findings.reason[0]
+    with pytest.raises(ScalexError, match="has no probe 'up_block'"):
+        validate(run, **asked, doses=replace(doses, probe="up_block"))
+
+
 def scoring(call: Callable[[np.ndarray], Any]) -> Readouts:
     return readouts_of([Function(call, "gender", ("man", "woman"))])
 
@@ -455,7 +470,7 @@ def test_what_is_asked_for_must_be_there(audited: Audit) -> None:
 
 def test_the_command_pushes_and_says_what_happened(audited: Audit) -> None:
     run = ["validate", str(audited.folder), "--attribute", "gender", "--concept", "mechanic", "--seeds", "4"]
-    run += ["--alphas", "-1,0,1", "--controls", "0", "--calibrate", "4"]
+    run += ["--alphas", "-1,0,1", "--controls", "0", "--calibrate", "4", "--probe", "mid_block"]
     shown = CliRunner().invoke(app, run)
     assert shown.exit_code == 0, shown.output
     assert "mechanic, gender, to woman: " in shown.output

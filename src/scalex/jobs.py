@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,14 @@ class Job:
     prompts: tuple[Prompt, ...]
     seeds: tuple[int, ...]
     plan: Plan
+
+    def at(self, probe: str | None) -> Job:
+        """The same job, its model read at another probe; None leaves it as it is.
+
+        Raises:
+            ScalexError: the model has no such probe.
+        """
+        return self if probe in (None, self.model.probe) else replace(self, model=self.model.at(str(probe)))
 
     @property
     def samples(self) -> list[tuple[str, int]]:

@@ -108,6 +108,10 @@ def validate(
     controls: Annotated[
         int, typer.Option("--controls", min=0, help="Random directions to compare with, and as many shuffled ones.")
     ] = 2,
+    probe: Annotated[
+        str | None,
+        typer.Option("--probe", help="The block to push at, not the one that was read: see `probe-sweep --patch`."),
+    ] = None,
     calibrate: Annotated[
         int,
         typer.Option(
@@ -132,7 +136,7 @@ def validate(
     from scalex.validation.dose_response import Doses, validate
 
     pushed_by = numbers(alphas, "--alphas") if alphas else Doses.alphas
-    doses = Doses(pushed_by, seeds, start=start, controls=controls, calibrate=calibrate)
+    doses = Doses(pushed_by, seeds, start=start, controls=controls, probe=probe, calibrate=calibrate)
     with progress("capture directions", "push") as (learned, pushed):
         done = validate(
             run,

@@ -48,7 +48,7 @@ class Doses:
         templates: how many of the spec's, from the first on.
         controls: random and shuffled directions of equal length, so many of each, pushed at the `ends`.
         start: the value that prompts spell out; "" for neutral prompts.
-        steps: at which the directions are added; None for all.
+        steps: at which the directions are added; None for all. probe: the block where; None is the model's own.
         calibrate: pictures of each of the two values' own prompts, at each template, that tell what the scorer gets
             wrong; 0 for none. Their seeds are others.
 
@@ -63,6 +63,7 @@ class Doses:
     controls: int = 2
     start: str = ""
     steps: tuple[int, ...] | None = None
+    probe: str | None = None
     calibrate: int = 0
 
     def __post_init__(self) -> None:

@@ -101,7 +101,9 @@ def dose_response(
     """
     plan = doses or Doses()
     total = plan.pictures * len(cases)
-    pusher = Pusher(job, plan, drawings or Drawings(), lambda done: progress(done, total) if progress else None)
+    pusher = Pusher(
+        job.at(plan.probe), plan, drawings or Drawings(), lambda done: progress(done, total) if progress else None
+    )
     pusher.passed(0)
     tried = [(case, _try(pusher, case, readouts)) for case in cases]
     return _concluded(tried, plan, job.spec.rules)
@@ -215,7 +217,8 @@ def _finding(case: Case, found: Tried | None, evidence: Evidence | None, doses: 
         return replace(row, verdict="not expressed", reason="no readout tells the variants' pictures apart")
     e, said, scorer = evidence.effect, verdict(evidence, rules), found.readers.target
     start = f"from prompts of {doses.start}" if doses.start else ""
-    notes = (said.reason, f"by the {scorer.name}", corrected_slope(found.known, e, rules), start)
+    place = f"pushed at {doses.probe}" if doses.probe else ""
+    notes = (said.reason, f"by the {scorer.name}", corrected_slope(found.known, e, rules), start, place)
     reason = "; ".join(filter(None, (*notes, stats.template_note(doses.templates))))
     apart = float(getattr(scorer, "separability", nan))
     row = replace(row, separability=apart, verdict=said.text, reason=reason, p=e.p, q=evidence.q)
@@ -274,14 +277,14 @@ def validate(
     place = str(runs.store_of(result.folder, store) if store else runs.kept_store(result.folder, result.manifest))
     job = prepare(spec=result.manifest["spec"], device=device, precision=result.manifest.get("dtype"))
     _check_same(job, result.manifest, result.folder)
-    claims = _claims(result.findings, job, attributes, concepts, most)
+    claims, pushed = _claims(result.findings, job, attributes, concepts, most), job.at(doses.probe if doses else None)
     with resumable("what was captured and drawn is kept"):
         kept = replace(result, manifest={**result.manifest, "store": place})
         readouts = named_readouts(scorer, job, kept, doses, attributes) if isinstance(scorer, str) else scorer
         cases = [
             case
             for attribute, values, some in claims
-            for case in cases_of(job, Store.open(place), attribute, values, concepts=some, progress=capturing)
+            for case in cases_of(pushed, Store.open(place), attribute, values, concepts=some, progress=capturing)
         ]
         kept_there = Drawings.open(result.folder)
         done = dose_response(job, cases, readouts, doses, drawings=kept_there, progress=pushing)
