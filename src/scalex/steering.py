@@ -14,7 +14,7 @@ import hashlib
 import inspect
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
@@ -283,7 +283,8 @@ def steer(
         with scalex.steer(pipe, "man-to-woman.safetensors", 1.0):
             pipe("a photo of a nurse").images[0].save("nurse.png")
 
-    With guidance, both forwards are steered alike. At alpha 0 pictures are those of the pipeline to the last bit.
+    With guidance, both forwards are steered alike. At alpha 0 pictures are those of the pipeline to the last bit. Each
+    direction is added at the probe that it was found at; what does not say, at that of the first one that does.
 
     Args:
         pipe: a pipeline whose denoiser is of a family that scalex reads; may be offloaded.
@@ -300,16 +301,31 @@ def steer(
     several: list[Any] = list(direction) if isinstance(direction, list | tuple) else [direction]
     alphas = _each(alpha, len(several), isinstance(direction, list | tuple))
     loaded = [load_direction(one) if isinstance(one, str | Path) else one for one in several]
-    found = [one.of.probe for one in loaded if isinstance(one, Direction) and one.of.probe]
-    model = around(pipe, probe=found[0] if found else None, fingerprint=check)
-    for one in loaded:
-        if isinstance(one, Direction):
-            check_steers(one, model)
-    steers: list[Steer] = [
+    steers = [
         Push(one, own, steps, keep_norm) if isinstance(one, Direction) else one for one, own in zip(loaded, alphas)
     ]
-    with Probe(model, together(*steers)(())) as probe, _counted(model, probe):
+    with ExitStack() as hooks:
+        probes = [hooks.enter_context(probe) for probe in _probes(pipe, steers, check)]
+        hooks.enter_context(_counted(probes))
         yield pipe
+
+
+def _probes(pipe: Any, steers: Sequence[Steer], check: bool) -> list[Probe]:
+    """A probe for each place that is steered, with all edits there."""
+    told = [one.direction for one in steers if isinstance(one, Push | Erase)]
+    first = next((direction.of.probe for direction in told if direction.of.probe), "")
+    by_place: dict[str, list[Steer]] = {}
+    for one in steers:
+        own = one.direction.of.probe if isinstance(one, Push | Erase) else ""
+        by_place.setdefault(own or first, []).append(one)
+    found = []
+    for place, edits in (by_place or {first: []}).items():
+        model = around(pipe, probe=place or None, fingerprint=check)
+        for one in edits:
+            if isinstance(one, Push | Erase):
+                check_steers(one.direction, model)
+        found.append(Probe(model, together(*edits)(())))
+    return found
 
 
 def _each(alpha: Any, n: int, several: bool) -> list[Any]:
@@ -322,9 +338,10 @@ def _each(alpha: Any, n: int, several: bool) -> list[Any]:
 
 
 @contextmanager
-def _counted(model: Model, probe: Probe) -> Iterator[None]:
-    """Tells the probe at which denoising step each forward is: timesteps fall, until a new picture begins."""
-    names = list(inspect.signature(type(model.denoiser()).forward).parameters)[1:]
+def _counted(probes: Sequence[Probe]) -> Iterator[None]:
+    """Tells the probes at which denoising step each forward is: timesteps fall, until a new picture begins."""
+    denoiser = probes[0].model.denoiser()
+    names = list(inspect.signature(type(denoiser).forward).parameters)[1:]
     step, last = 0, math.inf
 
     def begin(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -332,9 +349,10 @@ def _counted(model: Model, probe: Probe) -> Iterator[None]:
         at = float(torch.as_tensor({**dict(zip(names, args)), **kwargs}["timestep"]).flatten()[0])
         step = step + (at < last) if at <= last < math.inf else 0
         last = at
-        probe.begin(step)
+        for probe in probes:
+            probe.begin(step)
 
-    handle = model.denoiser().register_forward_pre_hook(begin, with_kwargs=True)
+    handle = denoiser.register_forward_pre_hook(begin, with_kwargs=True)
     try:
         yield
     finally:
