@@ -14,6 +14,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from scalex import discovery, scratch
 from scalex.ablation import NOTHING, ablate
 from scalex.capture import Plan, generate
 from scalex.cli import app
@@ -578,6 +579,26 @@ def test_discovery_gives_the_latents_that_explain_most(job: Job, tmp_path: Path)
     assert np.array_equal(found[0].direction.vector, again[0].direction.vector)
     with pytest.raises(ScalexError, match="1000 directions were asked for"):
         discover(seen, 1000, np.random.default_rng(0))
+
+
+def test_discovery_reads_the_store_in_blocks(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One prompt at a time gives what all of them at once give, to the last bit; no more is ever read."""
+    whole, parts = (material(job, Store.open(tmp_path)) for _ in range(2))
+    whole.latents()
+    at_once = discovery.discover(whole, "sparse_autoencoder", 3)
+    monkeypatch.setattr(scratch, "_BLOCK", 1)
+    monkeypatch.setattr(discovery, "_BLOCKS", 1)
+    read, held = Store.read, list[int]()
+
+    def counting(store: Store, recipe: Recipe, prompts: Any, seeds: Any) -> Latents:
+        held.append(len(prompts))
+        return read(store, recipe, prompts, seeds)
+
+    monkeypatch.setattr(Store, "read", counting)
+    for one, other in zip(discovery.discover(parts, "sparse_autoencoder", 3), at_once, strict=True):
+        np.testing.assert_array_equal(one.direction.vector, other.direction.vector)
+    assert held == [1] * (2 * len(parts.prompts))
+    assert len(parts.prompts) > 1
 
 
 def test_commands_train_and_switch_off(tiny_folder: Callable[..., Path], tmp_path: Path) -> None:
