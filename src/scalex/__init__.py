@@ -11,7 +11,6 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scalex.ablation import switch_off
     from scalex.auditing import Audit, analyze, audit, open_run, render_report
     from scalex.comparing import Comparison, compare
     from scalex.direction_files import Direction, load_direction, save_direction
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from scalex.prompts import AuditSpec, load_spec
     from scalex.steering import Erase, Push, steer, together
     from scalex.store import Store
+    from scalex.switching import switch_off
     from scalex.validation.dose_response import Case, Doses, cases_of, dose_response, validate
 
 __all__ = [
@@ -82,7 +82,7 @@ _HOMES = {
     "load_model": "scalex.models",
     "name_run": "scalex.naming",
     "prepare": "scalex.jobs",
-    "switch_off": "scalex.ablation",
+    "switch_off": "scalex.switching",
 }
 
 

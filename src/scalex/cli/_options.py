@@ -32,6 +32,7 @@ __all__ = [
     "ProbeOpt",
     "RunArg",
     "SchedulerOpt",
+    "ScorerOpt",
     "SeedsOpt",
     "SideArg",
     "SpecOpt",
@@ -157,6 +158,16 @@ MovedOpt = Annotated[str | None, typer.Option("--store", help="Folder of the lat
 
 
 DevicesOpt = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
+
+
+ScorerOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--scorer",
+        help="What reads pictures: `picture` (the model's own reading), `exact` (of an organism), clip:FOLDER, "
+        "classifier:FOLDER, or package.module:function.",
+    ),
+]
 
 
 RunArg = Annotated[Path, typer.Argument(help="Folder of a run.")]

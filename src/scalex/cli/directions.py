@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from scalex.cli._options import DeviceOpt, JsonOpt, ModelArg, MovedOpt, RunArg
+from scalex.cli._options import DeviceOpt, JsonOpt, ModelArg, MovedOpt, RunArg, ScorerOpt
 from scalex.cli._say import SHOWN, progress, records, say_json, say_table
 from scalex.cli._taking import JOB, Given, job_of, kept_step, numbers, taking
 
@@ -120,14 +120,7 @@ def validate(
             help="Pictures of each value's own prompts that tell what the scorer gets wrong, to take it out of slopes.",
         ),
     ] = 0,
-    scorer: Annotated[
-        str,
-        typer.Option(
-            "--scorer",
-            help="What reads pictures: `picture` (the run's own reading), `exact` (of an organism), clip:FOLDER, "
-            "classifier:FOLDER, or package.module:function.",
-        ),
-    ] = "picture",
+    scorer: ScorerOpt = "picture",
     store: MovedOpt = None,
     device: DeviceOpt = None,
     json_: JsonOpt = False,
@@ -144,7 +137,7 @@ def validate(
             concepts=concept or (),
             most=most,
             doses=doses,
-            scorer=scorer,
+            scorer=scorer or "picture",
             store=store,
             device=device,
             capturing=learned,

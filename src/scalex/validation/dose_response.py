@@ -20,21 +20,21 @@ import numpy as np
 import pandas as pd
 
 from scalex import runs, stats
-from scalex.auditing import open_run, render_report
+from scalex.auditing import Audit, latents_of, open_run, render_report
 from scalex.capture import Progress
 from scalex.disk import disk_errors, write_atomic
 from scalex.drawings import Drawings
 from scalex.errors import ScalexError, resumable
 from scalex.jobs import Job, prepare
 from scalex.prompts import build_prompts
-from scalex.records import Finding, Rules
+from scalex.readouts import named_readouts
+from scalex.records import Finding, Latents, Rules
 from scalex.report import numbers, views, write_tables
 from scalex.scorers import Readouts
 from scalex.steering_vectors import pair_of, steering_vectors
 from scalex.store import Store
 from scalex.validation._doses import Case, Doses, Pusher, Readers, controls, readers_of
 from scalex.validation._effects import Evidence, drift, effect, slopes, trend, verdict
-from scalex.validation._scorers import named_readouts
 from scalex.validation._telling import Tried, calibration_rows, corrected_slope, curve_rows, strip_rows
 from scalex.wording import did_you_mean
 
@@ -280,7 +280,7 @@ def validate(
     claims, pushed = _claims(result.findings, job, attributes, concepts, most), job.at(doses.probe if doses else None)
     with resumable("what was captured and drawn is kept"):
         kept = replace(result, manifest={**result.manifest, "store": place})
-        readouts = named_readouts(scorer, job, kept, doses, attributes) if isinstance(scorer, str) else scorer
+        readouts = _readouts(scorer, job, kept, doses or Doses(), attributes)
         cases = [
             case
             for attribute, values, some in claims
@@ -289,6 +289,22 @@ def validate(
         kept_there = Drawings.open(result.folder)
         done = dose_response(job, cases, readouts, doses, drawings=kept_there, progress=pushing)
     return _written(replace(done, folder=result.folder), result.manifest)
+
+
+def _readouts(scorer: str | Readouts, job: Job, run: Audit, doses: Doses, attributes: Sequence[str]) -> Readouts:
+    """The scorers that were asked for; the picture reading is learned from the run, without seeds that are drawn."""
+    if not isinstance(scorer, str):
+        return scorer
+
+    def latents() -> Latents:
+        if "picture" not in run.manifest["recipes"] or job.spec.moments:
+            wrong = f"the run {run.folder} has no picture reading of single seeds to read pushed pictures with"
+            way_out = "Audit with `readings: [text, picture]` and without moments, or name another scorer"
+            raise ScalexError(wrong, way_out)
+        return latents_of(run)["picture"]
+
+    drawn = (*doses.numbers, *doses.calibration)
+    return named_readouts(scorer, job, latents, without=drawn, attributes=attributes)
 
 
 def _check_same(job: Job, manifest: Mapping[str, Any], place: Path) -> None:
