@@ -32,7 +32,7 @@ from scalex.wording import did_you_mean
 
 __all__ = ["MOST", "Found", "Material", "Method", "available", "check_count", "discover", "material", "method"]
 
-_BLOCKS = 16  # of `scratch`, that are read from a store at once
+_BLOCKS = 4  # of `scratch`, that are read from a store at once
 MOST = 1024
 """Directions that are found at once."""
 
