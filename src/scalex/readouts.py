@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from scalex.capture import Progress
+from scalex.engine import fill
 from scalex.errors import ScalexError
 from scalex.jobs import Job
 from scalex.organisms import EMBEDDED
@@ -16,8 +19,11 @@ from scalex.scorers.function import Function, named_function
 from scalex.scorers.image_classification import image_classification
 from scalex.scorers.picture_reading import picture_readouts
 from scalex.scorers.zero_shot import zero_shot_readouts
+from scalex.store import Store
 
-__all__ = ["folder_of", "named_readouts"]
+__all__ = ["folder_of", "learned_readings", "named_readouts"]
+
+_LEARNED = 16  # seeds that the picture reading learns from
 
 
 def named_readouts(
@@ -51,6 +57,25 @@ def named_readouts(
     if rest:
         return readouts_of([_function(name, job, attributes)])
     raise ScalexError(f"there is no scorer {name!r}", "Scorers: picture, exact, clip:, classifier:, module:function")
+
+
+def learned_readings(
+    job: Job, concepts: Collection[str], store: Store | None, progress: Progress | None = None
+) -> Latents:
+    """What the picture reading learns from where there is no run: these concepts and their variants in the first
+    template, on 16 seeds that the job does not have. What the store lacks is captured.
+
+    Raises:
+        ScalexError: there is no store, or as capturing and the store raise.
+    """
+    if store is None:
+        raise ScalexError("the picture reading has no store to learn from", "Give one, or name another scorer")
+    own = [p for p in build_prompts(job.spec) if p.role == "concept" and p.concept in concepts]
+    first = [p for p in own if p.template == own[0].template]
+    seeds = range(max(job.seeds) + 1, max(job.seeds) + 1 + _LEARNED)
+    plan = replace(job.plan, readings=("picture",), keep={"picture": "last"}, moments=0)
+    fill(store, job.model, first, seeds, plan, progress)
+    return store.read(plan.recipes(job.model)["picture"], first, seeds)
 
 
 def folder_of(job: Job) -> Path:

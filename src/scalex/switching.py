@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -14,12 +13,10 @@ from scalex.ablation import Ablation, Scorers, ablate
 from scalex.capture import Progress, Steer
 from scalex.direction_files import load_direction
 from scalex.discovery.sparse_autoencoder import Trained, best_latents, open_trained
-from scalex.engine import fill
 from scalex.errors import ScalexError
 from scalex.jobs import Job
 from scalex.organisms.readout import PLANTED
-from scalex.prompts import build_prompts
-from scalex.readouts import folder_of, named_readouts
+from scalex.readouts import folder_of, learned_readings, named_readouts
 from scalex.records import Latents, Prompt
 from scalex.scorers import AttributeScorer
 from scalex.steering import Erase, check_steers
@@ -30,7 +27,6 @@ from scalex.wording import did_you_mean
 __all__ = ["switch_off"]
 
 _CONCEPTS = 8  # that are tried by default
-_LEARNED = 16  # seeds that the picture reading learns from
 
 
 def switch_off(
@@ -78,7 +74,7 @@ def switch_off(
         scorers = "exact"
     if isinstance(scorers, str):
         chosen, asked = {p.concept for p in prompts}, [attribute] if attribute else []
-        scorers = _read_by(scorers, job, asked, lambda: _learned(job, chosen, store, capturing))
+        scorers = _read_by(scorers, job, asked, lambda: learned_readings(job, chosen, store, capturing))
     rules = job.spec.rules
     return ablate(job.model, prompts, job.seeds, job.plan, off, scorers or (), rules=rules, progress=progress)
 
@@ -103,18 +99,6 @@ def _read_by(name: str, job: Job, attributes: Sequence[str], latents: Callable[[
         return [scorer for scorer in found if scorer is not None]
 
     return of
-
-
-def _learned(job: Job, concepts: Collection[str], store: Store | None, progress: Progress | None) -> Latents:
-    """What the picture reading learns from: these concepts and their variants, on seeds that are not drawn."""
-    if store is None:
-        raise ScalexError("the picture reading has no store to learn from", "Give one, or name another scorer")
-    own = [p for p in build_prompts(job.spec) if p.role == "concept" and p.concept in concepts]
-    first = [p for p in own if p.template == own[0].template]
-    seeds = range(max(job.seeds) + 1, max(job.seeds) + 1 + _LEARNED)
-    plan = replace(job.plan, readings=("picture",), keep={"picture": "last"}, moments=0)
-    fill(store, job.model, first, seeds, plan, progress)
-    return store.read(plan.recipes(job.model)["picture"], first, seeds)
 
 
 class _Choice(NamedTuple):

@@ -30,23 +30,41 @@ def discover(
     reading: Annotated[str, typer.Option("--reading", help="text or picture.")] = "picture",
     keep: Annotated[str, typer.Option("--keep", help="The step: first, last, all, or a number from 0.")] = "last",
     pooling: Annotated[str, typer.Option("--pooling", help="Of latents: full, grid:N or mean.")] = "full",
+    validate: Annotated[
+        bool, typer.Option("--validate", help="Push along each of them: which attributes do pictures follow by?")
+    ] = False,
+    scorer: Annotated[
+        str, typer.Option("--scorer", help="What reads pushed pictures, as for `scalex validate`.")
+    ] = "picture",
     json_: JsonOpt = False,
 ) -> None:
     """Find directions without prompts for them, name those that have a name, and save them as files."""
     from scalex.discovering import discover_directions
+    from scalex.store import Store
+    from scalex.validation.discovered import validate_discovered
 
     job = job_of(model, given, analyses=["naming"])
     options: dict[str, Any] = {"reading": reading, "keep": kept_step(keep), "pooling": pooling}
-    with progress("captured") as (captured,):
+    with progress("captured", "learned", "push") as (captured, learned, pushed):
         done = discover_directions(job, out, method or ["pca"], n, store=given["store"], progress=captured, **options)
+        if validate:
+            held = Store.open(given["store"]) if given["store"] else None
+            asked: dict[str, Any] = {"scorer": scorer, "store": held, "capturing": learned, "pushing": pushed}
+            done = validate_discovered(job, done, **asked).discovered
     rows = records(done.table)
     if json_:
         say_json(rows)
         return
-    say_table([(row["name"], f"{row['share']:.1%}", row["words"] or f"({row['reason']})") for row in rows])
+    say_table([_found(row) for row in rows])
     for what in dict.fromkeys((row["method"], row["share_of"]) for row in rows):
         typer.echo(f"{what[0]}: shares are of {what[1]}")
     typer.echo(f"Directions: {done.folder / 'directions.csv'}")
+
+
+def _found(row: dict[str, Any]) -> tuple[str, ...]:
+    """A direction in words."""
+    moves = (f"moves {row['moves']}" if row["moves"] else "moves nothing",) if "moves" in row else ()
+    return row["name"], f"{row['share']:.1%}", row["words"] or f"({row['reason']})", *moves
 
 
 @app.command()

@@ -20,7 +20,7 @@ from scalex.stats import MIN_SEEDS
 from scalex.steering import MOST, Push, check_steers
 from scalex.validation._effects import CONCEPT, position
 
-__all__ = ["Case", "Doses", "Pushed", "Pusher", "Readers", "controls", "readers_of"]
+__all__ = ["Case", "Doses", "Pixels", "Pushed", "Pusher", "Readers", "controls", "readers_of", "stands"]
 
 _CALIBRATION = 500_000  # seeds further
 _FIRST_SEED = 4_000_000  # far from the seeds of an audit, from which directions and readings are learned
@@ -218,17 +218,18 @@ class Pusher:
             {
                 what: stands.reshape(shape)
                 for name, scorer in readers.others.items()
-                for what, stands in _stays(name, scorer.values, scored(scorer, flat))
+                for what, stands in stands(name, scorer.values, scored(scorer, flat))
             },
             apart.astype(np.float64).reshape(shape),
             made[:, :shown],
         )
 
 
-def _stays(
+def stands(
     name: str, values: Sequence[str], scores: Float[np.ndarray, "n values"]
 ) -> Iterator[tuple[str, Float[np.ndarray, "n"]]]:
-    """What should stay, in one number or more: of two values where between them; of one, or of many, each's share."""
+    """What pictures show of an attribute, in one number or more: of two values where between them; of one, or of many,
+    each's share."""
     if len(values) == 2:
         yield name, position(scores, 0, 1)
         return
