@@ -380,10 +380,16 @@ def _found(place: Place) -> None:
     place.write(_FORMAT_FILE, json.dumps(_FORMAT) + "\n")
 
 
+def _elsewhere(address: str) -> str:
+    """The way out where an address holds no store: the one beside it, where that is a run's folder."""
+    beside = Path(address) / "store"
+    return f"It is in {beside}" if (beside / _FORMAT_FILE).is_file() else f"Capture into it first. {ANOTHER}"
+
+
 def _check_format(place: Place) -> None:
     written = place.read(_FORMAT_FILE)
     if written is None:
-        raise ScalexError(f"{place.address} is no store", f"Capture into it first. {ANOTHER}")
+        raise ScalexError(f"{place.address} is no store", _elsewhere(place.address))
     try:
         declared: Any = json.loads(written)
     except ValueError as error:

@@ -66,8 +66,10 @@ def probe_sweep(
         concepts: how many of its concepts, evenly from its list. seeds: how many; None is the spec's.
 
     Raises:
-        ScalexError: the spec has no attributes, or as `capture`.
+        ScalexError: the spec has no attributes, there are fewer than one `concepts`, or as `capture`.
     """
+    if concepts < 1:
+        raise ScalexError(f"a sweep over {concepts} concepts reads nothing", "Take at least one")
     if not job.spec.attributes:
         raise ScalexError("a sweep needs an attribute whose variants a probe is to tell apart", "Add attributes")
     chosen = _some(job, concepts)
