@@ -80,6 +80,7 @@ STAGES = [
     "truth",
     "doctor",
     "cli",
+    "__main__",
 ]
 
 

@@ -250,7 +250,7 @@ def analyze(
     """
     folder, manifest = runs.read_manifest(run)
     spec = load_spec(manifest["spec"])
-    chosen = _chosen(names, spec, manifest)
+    chosen = _chosen(names, spec, manifest, folder)
     read = partial(_latents, spec, manifest, folder, str(store or runs.kept_store(folder, manifest)))
     if looks := manifest.get("looks"):
         found, tables = sequential.replay(spec, chosen, looks, read(), read)
@@ -265,17 +265,19 @@ def analyze(
 
 
 def _chosen(
-    names: Sequence[str] | Literal["all"] | None, spec: AuditSpec, manifest: Mapping[str, Any]
+    names: Sequence[str] | Literal["all"] | None, spec: AuditSpec, manifest: Mapping[str, Any], folder: Path
 ) -> Sequence[str]:
-    """The analyses that are asked for; of "all", those whose prompts the run captured.
+    """The analyses that are asked for; of "all", those whose prompts, and embeddings of texts, the run captured.
 
     Raises:
         ScalexError: one takes prompts that the spec has and the run did not capture.
     """
-    captured = set(_prompts_of(spec, manifest))
+    prompts = _prompts_of(spec, manifest)
+    captured = set(prompts)
     if names == "all":
         known = analyses_of(spec.model_copy(update={"analyses": "all"}))
-        return [name for name in known if not _absent(name, spec, captured)]
+        embedded = runs.load_embeddings(folder, prompts_hash(prompts)) is not None
+        return [n for n in known if (embedded or not analyses.embeds([n])) and not _absent(n, spec, captured)]
     chosen = names or analyses_of(spec)
     for name in chosen:
         if absent := _absent(name, spec, captured):
@@ -425,7 +427,7 @@ def _manifest(job: Job, filled: Filled) -> dict[str, Any]:
         "flops_of_this_run": float(filled.flops(job.model)),
         "flops": float(flops_of(job, filled.asked, len({p.text for p in job.prompts}))),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["scalex", *sys.argv[1:]]) if Path(sys.argv[0]).name == "scalex" else "scalex.audit(...)",
+        "command": _command(),
         "versions": _versions(),
         "recipes": {reading: r.id for reading, r in filled.recipes.items()},
         "notes": notes_of(job),
@@ -438,6 +440,12 @@ def _name(model: str | None) -> str:
     if model is None:
         return "the embedded organism (emoji)"
     return Path(model).resolve().name if Path(model).is_dir() else model
+
+
+def _command() -> str:
+    called = Path(sys.argv[0])
+    typed = called.name == "scalex" or called.parts[-2:] == ("scalex", "__main__.py")
+    return shlex.join(["scalex", *sys.argv[1:]]) if typed else "scalex.audit(...)"
 
 
 def _versions() -> dict[str, str]:

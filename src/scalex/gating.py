@@ -53,7 +53,7 @@ class Checked:
     told: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Gate:
     """All limits that were checked: what is broken first.
 
@@ -63,6 +63,10 @@ class Gate:
 
     rows: tuple[Checked, ...]
     strict: bool
+
+    def __repr__(self) -> str:
+        """Whether it is open, and the limits in numbers."""
+        return f"<Gate{', strict' if self.strict else ''}: {'passed' if self.passed else 'FAILED'}, {self.summary}>"
 
     @property
     def failed(self) -> tuple[Checked, ...]:

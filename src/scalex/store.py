@@ -68,7 +68,7 @@ class Swept:
     bytes: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Store:
     """The samples in one place. Open it with `Store.open`; any number of processes may hold it open and write."""
 
@@ -76,6 +76,10 @@ class Store:
     fillable: bool
     _tables: dict[str, SampleTable] = field(default_factory=dict, repr=False, compare=False)
     _filling: set[str] = field(default_factory=set, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        """Where it is, and whether it may be written to."""
+        return f"<Store at {self.place.address}{'' if self.fillable else ', only to be read'}>"
 
     @staticmethod
     def open(path: str | Path, *, create: bool = True) -> Store:

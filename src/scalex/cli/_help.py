@@ -40,6 +40,11 @@ class Command(TyperCommand):
     def format_options(self, ctx: Any, formatter: Any) -> None:
         _write_parameters(self.get_params(ctx), ctx, formatter)
 
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        if self.epilog:
+            with formatter.section("Examples"):
+                formatter.write("".join(f"  {example}\n" for example in self.epilog.splitlines()))
+
 
 class Group(TyperGroup):
     """Commands in the groups that they name, each with the whole first sentence of its help."""
@@ -47,7 +52,7 @@ class Group(TyperGroup):
     def format_options(self, ctx: Any, formatter: Any) -> None:
         _write_parameters(self.get_params(ctx), ctx, formatter)
         found = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
-        rows = ((one.rich_help_panel or "Commands", (name, _sentence(one.help))) for name, one in found if one)
+        rows = ((_heading(one, "Commands"), (name, _sentence(one.help))) for name, one in found if one)
         _write(rows, formatter)
 
 
@@ -58,8 +63,7 @@ def command(app: typer.Typer, name: str | None = None, *, group: str = "", examp
         group: heading that it is listed under.
         examples: command lines, each whole and as it can be run.
     """
-    epilog = "\n".join(["\b", "Examples:", *(f"  {example}" for example in examples)]) if examples else None
-    register = app.command(name, cls=Command, epilog=epilog, rich_help_panel=group or None)
+    register = app.command(name, cls=Command, epilog="\n".join(examples), rich_help_panel=group or None)
     return lambda function: register(_quietable(function))
 
 
@@ -83,15 +87,13 @@ def _quietable(function: Callable[..., None]) -> Callable[..., None]:
 
 def _write_parameters(parameters: Iterable[Any], ctx: Any, formatter: Any) -> None:
     named = ((p, p.get_help_record(ctx)) for p in parameters)
-    rows = [(_heading(p), record) for p, record in named if record]
-    first = {"Arguments": 0, "Options": 1}
-    _write(sorted(rows, key=lambda row: first.get(row[0], 2)), formatter)
+    own = {"argument": "Arguments", "option": "Options"}
+    rows = [(_heading(p, own[p.param_type_name]), record) for p, record in named if record]
+    _write(sorted(rows, key=lambda row: row[0] not in own.values()), formatter)  # its own ones first
 
 
-def _heading(parameter: Any) -> str:
-    if parameter.param_type_name == "argument":
-        return "Arguments"
-    return getattr(parameter, "rich_help_panel", None) or "Options"
+def _heading(one: Any, otherwise: str) -> str:
+    return getattr(one, "rich_help_panel", None) or otherwise
 
 
 def _write(rows: Iterable[tuple[str, tuple[str, str]]], formatter: Any) -> None:
