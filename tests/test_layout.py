@@ -85,6 +85,7 @@ STAGES = [
     "truth",
     "doctor",
     "cli",
+    "__main__",
 ]
 
 

@@ -95,7 +95,7 @@ class Provenance:
     made: str = ""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Direction:
     """A vector at the probe, flat as in `Latents`, and where it comes from.
 
@@ -116,6 +116,11 @@ class Direction:
         if self.by_seed is not None and self.by_seed.shape != (len(self.of.seeds), len(self.vector)):
             wrong = f"direction {self.of.name!r} has {len(self.of.seeds)} seeds of width {len(self.vector)}"
             raise ScalexError(f"{wrong}, but what it holds by seed is {self.by_seed.shape}", "Make it again")
+
+    def __repr__(self) -> str:
+        """Its name, its size, and what it was estimated from."""
+        size = f"{len(self.vector):,} numbers of length {np.linalg.norm(self.vector):.3g}"
+        return f"<Direction {self.name!r}: {size}, {self.of.reading} reading, {self.n_seeds} seeds>"
 
     @property
     def name(self) -> str:

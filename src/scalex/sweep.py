@@ -66,7 +66,7 @@ def probe_sweep(
         concepts: how many of its concepts, evenly from its list. seeds: how many; None is the spec's.
 
     Raises:
-        ScalexError: the spec has no attributes, or as `capture`.
+        ScalexError: the spec has no attributes, there are fewer than one `concepts`, or as `capture`.
     """
     chosen = some_concepts(job, concepts)
     prompts = [p for p in job.prompts if p.role == "concept" and p.attribute and p.concept in chosen]
@@ -83,8 +83,10 @@ def some_concepts(job: Job, n: int) -> list[str]:
     """So many concepts of those that have variants, evenly from the spec's list.
 
     Raises:
-        ScalexError: the spec has no attributes, or none of its concepts is captured in variants.
+        ScalexError: n is less than one, the spec has no attributes, or none of its concepts is captured in variants.
     """
+    if n < 1:
+        raise ScalexError(f"a sweep over {n} concepts reads nothing", "Take at least one")
     if not job.spec.attributes:
         raise ScalexError("a sweep needs an attribute whose variants a probe is to tell apart", "Add attributes")
     known = list(dict.fromkeys(p.concept for p in job.prompts if p.role == "concept" and p.attribute))

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from scalex.cli._help import INSIDE, command
 from scalex.cli._options import JsonOpt, ModelArg, OutOpt, ScorerOpt
 from scalex.cli._say import progress, records, say_json, say_table
 from scalex.cli._taking import JOB, Given, job_of, kept_step, taking
@@ -16,7 +17,7 @@ __all__ = ["app"]
 app = typer.Typer()
 
 
-@app.command("train-sae")
+@command(app, "train-sae", group=INSIDE, examples=["scalex train-sae path/to/model --spec audit.yaml --out runs/sae"])
 @taking(JOB, without=("seeds",))
 def train_sae(
     given: Given,
@@ -70,7 +71,15 @@ def train_sae(
     typer.echo(str(out))
 
 
-@app.command("ablate")
+@command(
+    app,
+    "ablate",
+    group=INSIDE,
+    examples=[
+        "scalex ablate runs/sae --attribute gender --value woman",
+        "scalex ablate --direction runs/steer/directions/gender.safetensors --concept nurse",
+    ],
+)
 @taking(JOB, without=("store", "seeds"))
 def ablate(
     given: Given,

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from scalex.cli._help import DIRECTIONS, INSIDE, command
 from scalex.cli._options import DeviceOpt, JsonOpt, ModelArg, MovedOpt, RunArg, ScorerOpt
 from scalex.cli._say import SHOWN, progress, records, say_json, say_table
 from scalex.cli._taking import JOB, Given, job_of, kept_step, numbers, taking
@@ -16,7 +17,7 @@ __all__ = ["app"]
 app = typer.Typer()
 
 
-@app.command()
+@command(app, group=INSIDE, examples=["scalex discover path/to/model --spec audit.yaml --method pca --method sefa"])
 @taking(JOB)
 def discover(
     given: Given,
@@ -45,7 +46,7 @@ def discover(
 
     job = job_of(model, given, analyses=["naming"])
     options: dict[str, Any] = {"reading": reading, "keep": kept_step(keep), "pooling": pooling}
-    with progress("captured", "learned", "push") as (captured, learned, pushed):
+    with progress("capture", "learn", "push") as (captured, learned, pushed):
         done = discover_directions(job, out, method or ["pca"], n, store=given["store"], progress=captured, **options)
         if validate:
             held = Store.open(given["store"]) if given["store"] else None
@@ -67,7 +68,7 @@ def _found(row: dict[str, Any]) -> tuple[str, ...]:
     return row["name"], f"{row['share']:.1%}", row["words"] or f"({row['reason']})", *moves
 
 
-@app.command()
+@command(app, group=DIRECTIONS, examples=["scalex images photos --run runs/mine"])
 def images(
     folder: Annotated[Path, typer.Argument(help="Folder of images; subfolders and labels.csv label them.")],
     run: Annotated[Path, typer.Option("--run", help="Folder of the run whose prompts they are held against.")],
@@ -107,7 +108,11 @@ def images(
         typer.echo(line)
 
 
-@app.command()
+@command(
+    app,
+    group=DIRECTIONS,
+    examples=["scalex validate runs/mine --most 4", "scalex validate runs/mine --concept nurse --attribute gender"],
+)
 def validate(
     run: RunArg,
     attribute: Annotated[list[str] | None, typer.Option("--attribute", help="Only this one; may be repeated.")] = None,
@@ -117,7 +122,8 @@ def validate(
     ] = None,
     most: Annotated[int, typer.Option("--most", min=1, help="Findings to try, the strongest first.")] = 12,
     alphas: Annotated[
-        str | None, typer.Option("--alphas", help="To push by, as -1,-0.5,0,0.5,1: 1 is from one value to the other.")
+        str | None,
+        typer.Option("--alphas", "--alpha", help="To push by, as -1,-0.5,0,0.5,1: 1 is from one value to the other."),
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", help="Pictures at each alpha.")] = 16,
     start: Annotated[
@@ -165,7 +171,15 @@ def validate(
         typer.echo(line)
 
 
-@app.command("name")
+@command(
+    app,
+    "name",
+    group=DIRECTIONS,
+    examples=[
+        "scalex name runs/mine --attribute gender --save gender.safetensors",
+        "scalex name runs/mine --direction gender.safetensors --reading picture",
+    ],
+)
 def name_(
     run: RunArg,
     direction: Annotated[Path | None, typer.Option("--direction", help="File of a direction.")] = None,
@@ -188,7 +202,7 @@ def name_(
         typer.echo(line)
 
 
-@app.command("nearest")
+@command(app, "nearest", group=DIRECTIONS, examples=["scalex nearest runs/mine --concept nurse --top 5"])
 def nearest_(
     run: RunArg,
     direction: Annotated[Path | None, typer.Option("--direction", help="File of a direction.")] = None,

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from scalex.cli._help import DIRECTIONS, command
 from scalex.cli._options import JsonOpt, ModelArg, OutOpt
 from scalex.cli._say import progress, say_notes, say_table
 from scalex.cli._taking import JOB, Given, job_of, taking
@@ -17,7 +18,9 @@ __all__ = ["app"]
 app = typer.Typer()
 
 
-@app.command()
+@command(
+    app, group=DIRECTIONS, examples=["scalex mitigate path/to/model --spec audit.yaml --attribute gender --target 0.5"]
+)
 @taking(JOB)
 def mitigate(
     given: Given,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from scalex.cli._help import AUDIT, command
 from scalex.cli._options import JsonOpt, ModelArg
 from scalex.cli._say import progress, records, say_json, say_table
 from scalex.cli._taking import JOB, Given, job_of, taking
@@ -19,12 +20,14 @@ __all__ = ["app"]
 app = typer.Typer()
 
 
-@app.command("probe-sweep")
+@command(app, "probe-sweep", group=AUDIT, examples=["scalex probe-sweep path/to/model --spec audit.yaml --patch"])
 @taking(JOB, without=("store", "probe"))
 def probe_sweep(
     given: Given,
     model: ModelArg = None,
-    concepts: Annotated[int, typer.Option("--concepts", help="How many of the spec's concepts to ask about.")] = 8,
+    concepts: Annotated[
+        int, typer.Option("--concepts", min=1, help="How many of the spec's concepts to ask about.")
+    ] = 8,
     patch: Annotated[
         bool,
         typer.Option(

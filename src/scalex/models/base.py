@@ -74,6 +74,10 @@ class Model(ABC):
     embeds_guidance: bool
     source: Source
 
+    def __repr__(self) -> str:
+        """The family, the weights, where it is read and where it runs."""
+        return f"<{self.family} model {self.fingerprint[:12]}, read at {self.probe}, {self.precision} on {self.device}>"
+
     @abstractmethod
     def new_scheduler(self) -> Any:
         """A fresh `diffusers` scheduler, of the diffusion kind or for flow matching."""
