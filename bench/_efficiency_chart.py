@@ -21,9 +21,18 @@ _SHOWN = {  # the ways that are drawn: what they are called there, and their col
         "scalex, picture after one step",
         "first",
     ),
+    "lean, picture reading of the one-step x0, pooled direction, one template": (
+        "scalex, picture after one step, pooled",
+        "first",
+    ),
     "lean, picture reading of the picture, own direction, one template": ("scalex, finished picture", "second"),
+    "lean, picture reading of the picture, pooled direction, one template": (
+        "scalex, finished picture, pooled",
+        "second",
+    ),
     "lean, text reading, own direction, one template": ("scalex, words (text reading)", "third"),
 }
+_DASHED = [name for way, (name, _) in _SHOWN.items() if "pooled" in way]  # and without a band
 _TITLES = {"gender": "By share of women", "tone": "By share of dark skin"}
 _MODELS = {"distilled": "4 steps a picture", "undistilled": "25 steps a picture"}
 _LEAST, _FEWEST, _MOST = 0.5, 0.25, 120.0  # of the axes: Spearman, and PFLOP
@@ -70,8 +79,9 @@ def _panel(bed: str, attribute: str, asked: Sequence[float]) -> alt.LayerChart:
     base = alt.Chart(alt.NamedData(name="curves")).transform_filter(own)
     title = f"{_TITLES[attribute]}, {_MODELS[bed]}: Spearman with what is drawn"
     low = alt.Y("low:Q", title=None).scale(domain=[_LEAST, 1.0], nice=False, zero=False)
-    band = base.mark_area(opacity=0.1).encode(x, low, alt.Y2("high:Q"), _colour())
-    line = base.mark_line(strokeWidth=2.5, clip=True).encode(x, y, _colour())
+    plain = alt.FieldOneOfPredicate("way", [name for name, _ in _SHOWN.values() if name not in _DASHED])
+    band = base.transform_filter(plain).mark_area(opacity=0.1).encode(x, low, alt.Y2("high:Q"), _colour())
+    line = base.mark_line(strokeWidth=2.5, clip=True).encode(x, y, _colour(), _dash())
     dots = base.mark_circle(size=30, opacity=1).encode(x, y, _colour())
     rules = alt.Chart(alt.Data(values=[{"asked": one} for one in asked]))
     rules = rules.mark_rule(color=LIGHT["muted"], strokeDash=[3, 3]).encode(alt.Y("asked:Q"))
@@ -80,6 +90,16 @@ def _panel(bed: str, attribute: str, asked: Sequence[float]) -> alt.LayerChart:
 
 def _colour() -> alt.Color:
     names, hues = zip(*_SHOWN.values(), strict=True)
+    return alt.Color("way:N").scale(domain=names, range=[LIGHT[hue] for hue in hues]).legend(_legend())
+
+
+def _dash() -> alt.StrokeDash:
+    names = [name for name, _ in _SHOWN.values()]
+    dashes = [[4, 3] if name in _DASHED else [1, 0] for name in names]
+    return alt.StrokeDash("way:N").scale(domain=names, range=dashes).legend(_legend())
+
+
+def _legend() -> alt.Legend:
     legend = alt.Legend(title=None, orient="top", columns=3, labelFontSize=13, labelLimit=400, symbolType="stroke")
     legend.symbolOpacity, legend.symbolStrokeWidth = 1, 4
-    return alt.Color("way:N").scale(domain=names, range=[LIGHT[hue] for hue in hues]).legend(legend)
+    return legend

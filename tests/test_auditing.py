@@ -196,6 +196,11 @@ def test_a_run_again_draws_no_picture_again(audited: Audit, tmp_path: Path, monk
         scalex.audit(spec=SPEC, out=folder, seeds=8)
 
 
+def test_a_direction_of_others_is_refused_before_anything_is_captured_where_there_are_none() -> None:
+    with pytest.raises(ScalexError, match="a shared direction needs other concepts to learn from"):
+        prepare(spec=SPEC | {"concepts": ["teacher"], "lean_direction": "shared"})
+
+
 def test_fewer_pictures_are_drawn_of_each_where_concepts_are_many(
     audited: Audit, monkeypatch: pytest.MonkeyPatch
 ) -> None:

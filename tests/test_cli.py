@@ -260,6 +260,11 @@ def test_words_that_the_model_does_not_know_are_said(scalex: Run) -> None:
         (["audit", "--spec", "typo.yaml"], r"typo\.yaml: .*`seed`.*`?seeds"),
         (["audit", "--spec", "vocab.yaml"], r"profesions.*professions"),
         (["audit", "--spec", "spec.yaml", "--device", "cuda:99"], r"cuda"),
+        (
+            ["audit", "--spec", "spec.yaml", "--lean-direction", "poled"],
+            r"`lean_direction` is 'poled', but must be 'own', 'shared', 'lda' or 'pooled'\. Did you mean 'pooled'\?",
+        ),
+        (["compare", "embedded", "embedded", "--lean-direction", "poled"], r"'poled'.*Did you mean 'pooled'\?"),
         (["audit", "--spec", "spec.yaml", "--probe", "midblock"], r"has no probe 'midblock'.*mid_block"),
         (["capture", "--spec", "spec.yaml", "--shard", "3/2"], r"there is no shard 3 of 2\. Shards are 1/2 to 2/2"),
         (

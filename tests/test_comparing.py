@@ -17,14 +17,14 @@ from typer.testing import CliRunner
 import scalex
 from scalex import differences as d
 from scalex import directions, runs
-from scalex.analyses import sensitivity
+from scalex.analyses import defaults, sensitivity
 from scalex.analyses._planted import Plan, planted
 from scalex.auditing import Audit
 from scalex.cli import app
 from scalex.comparing import compare
 from scalex.differences import Pairing, compare_latents
 from scalex.errors import ScalexError
-from scalex.records import READINGS, Finding, Latents, Reading, Rules
+from scalex.records import READINGS, Finding, Latents, LeanDirection, Reading, Rules
 from scalex.report.comparison import headline, render_comparison
 
 RULES = Rules(resamples=500, permutations=1999)
@@ -79,6 +79,26 @@ def test_the_same_model_with_the_same_seeds_has_not_moved() -> None:
     for f in _compared(same, replace(same)):
         assert (f.estimate, f.low, f.high, f.verdict) == (0, 0, 0, "did not move")
         assert "both models give the same in every sample" in f.reason
+
+
+@pytest.mark.parametrize("direction", ["own", "lda", "pooled"])
+def test_leans_are_compared_along_the_direction_of_the_rules(direction: LeanDirection) -> None:
+    rules = replace(RULES, lean_direction=direction)
+    before, after = _model({"pilot": 0.1, "farmer": 0.5, "nurse": 0.9}, 3), _model(EVEN, 3)
+    [pilot, *_] = _compared(before, after, rules)
+    told = [defaults.analyse(x, GENDER, rules)[0].estimate for x in (before, after)]
+    assert pilot.estimate == pytest.approx(told[1] - told[0])
+    assert {f.verdict for f in _compared(before, replace(before), rules)} == {"did not move"}
+
+
+def test_a_concept_moves_in_the_metric_of_all_though_it_is_the_same_itself() -> None:
+    """What other concepts' variants vary by decides how far aside of its own a neutral prompt lies."""
+    before = _model({"pilot": 0.1, "farmer": 0.5, "nurse": 0.9}, 3)
+    louder = np.array([[[[1.0 if p.concept == "pilot" else 3.0]]] for p in before.prompts])
+    after = replace(before, values=before.values * np.where(np.arange(48) < 24, louder, 1).astype(np.float32))
+    found = {d: _compared(before, after, replace(RULES, lean_direction=d))[0] for d in ("own", "pooled")}
+    assert found["own"].low == found["own"].high == 0
+    assert found["pooled"].low < found["pooled"].estimate < found["pooled"].high
 
 
 @pytest.mark.parametrize("first_seed", [0, 1000])
@@ -371,6 +391,23 @@ def test_runs_that_differ_are_compared_in_what_both_were_asked(run: Audit, other
     ]
     assert found.findings.reason.str.contains("8 seeds against 8 others, unpaired").all()
     assert all(note.partition("'")[0] in found.report.read_text() for note in found.manifest["notes"])
+
+
+def test_runs_whose_leans_are_measured_otherwise_are_told_apart(run: Audit, place: Path, tmp_path: Path) -> None:
+    asked = SPEC | {"lean_direction": "pooled"}
+    pooled = scalex.audit(spec=asked, out=place / "pooled", store=place / "store")
+    assert pooled.manifest["n_captured"] == 0, "the same latents serve every direction"
+    leans = [x.findings[x.findings.analysis == "defaults"] for x in (run, pooled)]
+    assert (leans[0].estimate != leans[1].estimate).all()
+    assert "what varies most by chance in the prompts of all concepts counts least" in pooled.report.read_text()
+    assert "varies most by chance" not in run.report.read_text()
+    found = compare(run.folder, pooled.folder, out=tmp_path)
+    assert found.manifest["notes"][0] == (
+        "Leans were measured along `own` in A and along `pooled` in B (`lean_direction`). Here both are measured along "
+        "`own`, so that those of B may differ from its own report's."
+    )
+    assert set(found.findings.verdict) == {"did not move"}
+    assert found.manifest["rules"]["lean_direction"] == "own"
 
 
 def test_runs_with_nothing_in_common_are_refused(run: Audit, other: Audit, place: Path, tmp_path: Path) -> None:

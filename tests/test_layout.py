@@ -45,6 +45,7 @@ STAGES = [
     "store",
     "engine",
     "stats",
+    "whitening",
     "directions",
     "direction_files",
     "steering",

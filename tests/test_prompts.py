@@ -86,6 +86,7 @@ def test_rules_come_from_the_spec() -> None:
     assert load_spec(BASE).rules == Rules()
     given = {"confidence": 0.9, "margin": 0.2, "floor": 0.7, "resamples": 500, "permutations": 999, "analysis_seed": 7}
     assert load_spec(BASE | given).rules == Rules(0.9, 0.2, 0.7, 500, 999, 7)
+    assert load_spec(BASE | {"lean_direction": "pooled"}).rules == Rules(lean_direction="pooled")
 
 
 def test_a_spec_is_frozen_and_passes_through() -> None:
@@ -144,8 +145,19 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"size": 65}, "`size` is 65, but must be a multiple of 8"),
     ({"model": ""}, "`model` is '', but should be a text that is not empty"),
     ({"precision": "fp8"}, "`precision` is 'fp8', but must be 'fp32', 'bf16' or 'fp16'"),
+    (
+        {"lean_direction": "poled"},
+        "`lean_direction` is 'poled', but must be 'own', 'shared', 'lda' or 'pooled'. Did you mean 'pooled'?",
+    ),
+    ({"lean_direction": 3}, "`lean_direction` is 3, but must be 'own', 'shared', 'lda' or 'pooled'"),
+    ({"lean_directions": "own"}, "unknown key `lean_directions`. Did you mean 'lean_direction'?"),
+    (
+        {"lean_direction": "shared", "width": 0.05},
+        "`lean_direction` is shared, but with `width` a concept may be left undecided without others. Take "
+        "`lean_direction: pooled`, or leave `width` (--precision) out",
+    ),
     ({"pooling": "max"}, "`pooling` is 'max', but must be mean, full or grid:G with a whole number G"),
-    ({"readings": ["txt"]}, "`readings[0]` is 'txt', but must be 'text' or 'picture'"),
+    ({"readings": ["txt"]}, "`readings[0]` is 'txt', but must be 'text' or 'picture'. Did you mean 'text'?"),
     ({"readings": []}, "`readings` is empty. Name at least one"),
     ({"analyses": "rates"}, "`analyses` is 'rates', but should be a list of names, or `all`"),
     ({"analyses": ["rates", "rates"]}, "`analyses` names more than once: rates. Name each once"),
@@ -489,6 +501,7 @@ OTHER_THAN_DEFAULT = {
     **{"templates": ["{}"], "readings": ["picture"], "analyses": "all", "pooling": "grid:2", "level": 50},
     **{"truncate": True, "confidence": 0.9, "margin": 0.2, "floor": 0.7, "resamples": 500, "permutations": 999},
     "analysis_seed": 7,
+    "lean_direction": "pooled",
     "first_seed": 10,
     "width": 0.05,
     "budget": 20,

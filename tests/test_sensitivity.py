@@ -11,14 +11,14 @@ import pandas as pd
 import pytest
 from scipy.stats import kstest
 
-from scalex import analyses, directions, stats
-from scalex.analyses import sensitivity
+from scalex import analyses, stats
+from scalex.analyses import defaults, sensitivity
 from scalex.analyses._departures import Held, departing
 from scalex.analyses._planted import planted
 from scalex.analyses.defaults import lean_scores
 from scalex.errors import ScalexError
 from scalex.prompts import build_prompts, load_spec
-from scalex.records import Finding, Latents, Prompt, Reading, Rules
+from scalex.records import Finding, Latents, LeanDirection, Prompt, Reading, Rules
 from scalex.report import parts
 
 RULES = Rules(resamples=500, permutations=1999)
@@ -260,15 +260,31 @@ def test_many_sure_references_do_not_let_doubtful_templates_pass() -> None:
     assert told[1].q == pytest.approx(0.0001)
 
 
-def test_the_lean_is_that_of_the_default_direction(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lean_is_that_of_the_direction_asked_for() -> None:
     x = one_axis(0.4, 1)
-    monkeypatch.setattr(sensitivity, "DIRECTION", "lda")
-    neutral, (man, woman) = x.of("pilot").astype(float), directions.variants_of(x, "pilot", "gender", ("man", "woman"))
-    leans = [
-        lean_scores(n, a, b, directions.lda_directions(a, b)).mean()
-        for n, a, b in ((neutral[[t]], man[[t]], woman[[t]]) for t in range(2))
-    ]
-    assert run(x)["pilot", "template"].estimate == pytest.approx(leans[1] - leans[0])
+    alone = [replace(x, values=x.values[t::2], prompts=x.prompts[t::2]) for t in range(2)]
+    leans = [defaults.analyse(one, ATTRIBUTES, replace(RULES, lean_direction="lda"))[0].estimate for one in alone]
+    found = analyses.run(["sensitivity"], {"picture": x}, ATTRIBUTES, replace(RULES, lean_direction="lda"))
+    [row] = [f for f in found if (f.unit, f.target, f.value) == ("lean difference", "pilot", "template")]
+    assert row.estimate == pytest.approx(leans[1] - leans[0])
+
+
+@pytest.mark.parametrize(
+    ("direction", "other", "apart"),
+    [
+        ("pooled", "the direction of the others", -0.2),
+        ("shared", "its own direction", 0.2),
+    ],
+)
+def test_the_reference_is_another_than_the_direction_asked_for(
+    direction: LeanDirection, other: str, apart: float
+) -> None:
+    rules = replace(RULES, lean_direction=direction)
+    found = analyses.run(["sensitivity"], {"picture": one_axis(0.4, 0)}, ATTRIBUTES, rules)
+    [row] = [f for f in found if (f.target, f.value) == ("pilot", "reference")]
+    assert row.verdict == "depends on the reference"
+    assert row.estimate == pytest.approx(apart, abs=0.06)
+    assert f"differs: {other} (" in row.reason
 
 
 # ---------------------------------------------------------------------------------------------------- spec, panel

@@ -27,7 +27,7 @@ from scalex.errors import ScalexError
 from scalex.matching import Held, compare_findings
 from scalex.organisms import EMBEDDED_SPEC
 from scalex.prompts import AuditSpec, load_spec
-from scalex.records import READINGS, Finding, Latents, Prompt, Reading
+from scalex.records import READINGS, Finding, Latents, LeanDirection, Prompt, Reading
 from scalex.report import views, write_tables
 from scalex.report.comparison import headline, render_comparison, told
 
@@ -176,7 +176,7 @@ def _compared(first: Audit, second: Audit, folder: Path) -> Comparison:
     frame = pd.DataFrame([asdict(f) for f in (*found, *others.findings)], columns=list(Finding.columns()))
     sides = pd.concat([sides, others.sides], ignore_index=True)
     manifest = _manifest(first, second, pairs[readings[0]], common) | {"rules": asdict(rules)}
-    manifest["notes"] += others.notes
+    manifest["notes"] += [*_along_otherwise(*(spec.lean_direction for spec in specs)), *others.notes]
     with disk_errors(folder, option="--out"):
         write_tables(frame, folder)
         runs.save_tables(folder, {"compare-both-sides": sides})
@@ -327,3 +327,10 @@ def _read_otherwise(first: Mapping[str, Any], second: Mapping[str, Any], paired:
     apart = [f"{k} {first.get(k)} against {second.get(k)}" for k in _AS_READ if first.get(k) != second.get(k)]
     if apart:
         yield f"The two were not read alike, and what moved may be owed to that: {', '.join(apart)}."
+
+
+def _along_otherwise(first: LeanDirection, second: LeanDirection) -> Iterator[str]:
+    """That leans were measured along another direction in either run."""
+    if first != second:
+        told = f"Leans were measured along `{first}` in A and along `{second}` in B (`lean_direction`)."
+        yield f"{told} Here both are measured along `{first}`, so that those of B may differ from its own report's."

@@ -18,8 +18,8 @@ from scipy import stats as distributions
 
 from scalex import directions, stats
 from scalex.analyses._rows import blank, join, unvaried, with_verdict
-from scalex.analyses.defaults import lean_scores, mixture
-from scalex.analyses.disagreement import Difference, Side, lean_difference, side_of, weight_differences
+from scalex.analyses.defaults import lean_directions, mixture
+from scalex.analyses.disagreement import Difference, Side, lean_difference, sides_of, weight_differences
 from scalex.analyses.rates import METHOD, Shares, share_scores, shares
 from scalex.records import READINGS, Finding, Latents, Reading, Rules
 
@@ -93,9 +93,11 @@ def compare_latents(
     sides: list[dict[str, object]] = []
     for reading in (r for r in READINGS if r in first and r in second):
         pairing = pairing_of(first[reading], second[reading], rules)
+        held = [(x[reading], lean_directions(x[reading], rules.lean_direction)) for x in (first, second)]
         for attribute, values in attributes.items():
-            for concept in first[reading].concepts:
-                both = [side_of(x[reading], concept, attribute, values) for x in (first, second)]
+            concepts = first[reading].concepts
+            pairs = zip(*(sides_of(x, concepts, attribute, values, along) for x, along in held))
+            for concept, both in zip(concepts, pairs):
                 for kind in _kinds(reading, values):
                     row = blank(
                         NAME, first[reading], concept, attribute, f"{kind} difference", pairing.first.n_templates
@@ -184,8 +186,10 @@ def _concluded(row: Finding, values: Sequence[str], pairing: Pairing) -> Finding
 
 def differences(kind: Kind, first: Side, second: Side, pairing: Pairing) -> list[Moved]:
     """What either model has, and the difference: one lean, or a weight or share for each value."""
-    measured = {"lean": _leans, "weight": _weights, "share": _shares}[kind](first, second, pairing)
-    if pairing.paired and all(same(a, b) for a, b in zip(first, second)):
+    if kind == "lean":
+        return [_lean(first, second, pairing)]
+    measured = _weights(first, second, pairing) if kind == "weight" else _shares(first, second, pairing)
+    if pairing.paired and same(first.neutral, second.neutral) and same(first.variants, second.variants):
         return [m._replace(apart=NO_CHANGE) for m in measured]
     return measured
 
@@ -193,24 +197,27 @@ def differences(kind: Kind, first: Side, second: Side, pairing: Pairing) -> list
 def _estimates(kind: Kind, side: Side, plan: stats.ResamplingPlan, rules: Rules) -> list[float]:
     """What one model has: one lean, or a weight or share for each value."""
     if kind == "lean":
-        return [float(lean_scores(side.neutral, *side.variants).mean())]
+        return [float(side.lean.mean())]
     if kind == "weight":
-        return list(map(float, mixture(*side, plan).weights))
+        return list(map(float, mixture(side.neutral, side.variants, plan).weights))
     return list(map(float, _classified(side, plan, rules).shares.estimate))
 
 
-def _leans(first: Side, second: Side, pairing: Pairing) -> list[Moved]:
-    before, after = (lean_scores(side.neutral, *side.variants) for side in (first, second))
+def _lean(first: Side, second: Side, pairing: Pairing) -> Moved:
+    before, after = first.lean, second.lean
     had = float(before.mean()), float(after.mean())
     if math.isnan(sum(had)):  # a direction that does not tell the variants apart
-        return [Moved(*had, _UNKNOWN)]
-    if pairing.paired:
-        return [Moved(*had, lean_difference(first, second, pairing.first, pairing.rules))]
-    return [Moved(*had, independent(before, after, had[1] - had[0], pairing))]
+        return Moved(*had, _UNKNOWN)
+    if not pairing.paired:
+        return Moved(*had, independent(before, after, had[1] - had[0], pairing))
+    if same(before, after):
+        return Moved(*had, NO_CHANGE)
+    return Moved(*had, lean_difference(before, after, pairing.first, pairing.rules))
 
 
 def _weights(first: Side, second: Side, pairing: Pairing) -> list[Moved]:
-    before, after = mixture(*first, pairing.first), mixture(*second, pairing.second)
+    plans = (pairing.first, pairing.second)
+    before, after = (mixture(side.neutral, side.variants, plan) for side, plan in zip((first, second), plans))
     had = [(float(a), float(b)) for a, b in zip(before.weights, after.weights)]
     if pairing.paired:
         apart = weight_differences(first, second, pairing.first, pairing.rules)

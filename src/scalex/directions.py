@@ -19,6 +19,7 @@ from scalex.records import Latents, Rules
 __all__ = [
     "Classifier",
     "Method",
+    "check_shared",
     "classifier",
     "classify",
     "discriminants",
@@ -101,9 +102,14 @@ def shared_directions(
     n, total = 0, np.zeros(1)
     for gap in gaps():
         n, total = n + 1, total + gap
-    if n < 2:
-        raise ScalexError("a shared direction needs other concepts to learn from", "Audit at least two concepts")
+    check_shared(n)
     yield from ((total - gap) / (n - 1) for gap in gaps())
+
+
+def check_shared(n_concepts: int) -> None:
+    """Raises ScalexError where there are fewer than two concepts, and so no other one to learn a direction from."""
+    if n_concepts < 2:
+        raise ScalexError("a shared direction needs other concepts to learn from", "Audit at least two concepts")
 
 
 def lda_directions(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from scalex import analyses, sequential
+from scalex import analyses, directions, sequential
 from scalex.capture import CaptureStats, Plan
 from scalex.models import Model, load_model
 from scalex.organisms import EMBEDDED, EMBEDDED_SPEC, EMBEDDED_UNET
@@ -80,6 +80,8 @@ def prepare(
     names = analyses_of(chosen)
     analyses.check(names, chosen.readings, chosen.moments or 1)  # before anything is captured
     prompts = build_prompts(chosen, analyses.roles(names), analyses.variants(names))
+    if chosen.lean_direction == "shared":
+        directions.check_shared(len({p.concept for p in prompts if p.role == "concept"}))
     loaded = _load(chosen, device, compile, offload)
     plan = _plan(chosen, loaded, batch)
     # What does not fit the model is said before anything is captured.

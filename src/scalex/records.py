@@ -18,6 +18,7 @@ from scalex.errors import ScalexError
 __all__ = [
     "Finding",
     "Latents",
+    "LeanDirection",
     "Prompt",
     "Reading",
     "READINGS",
@@ -33,6 +34,9 @@ Reading: TypeAlias = Literal["text", "picture"]
 READINGS: tuple[Reading, ...] = get_args(Reading)
 Readings: TypeAlias = Literal["text", "picture", "both"]
 """What a finding was read from; `both` where it speaks of one reading against the other."""
+
+LeanDirection: TypeAlias = Literal["own", "shared", "lda", "pooled"]
+"""What leans are measured along (see `scalex.analyses.defaults`)."""
 
 Role: TypeAlias = Literal["concept", "wording", "reference", "identity", "word"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -198,6 +202,7 @@ class Rules:
         floor: least separability (AUC over held-out seeds) of the variants below which the answer is *not expressed*.
         resamples: bootstrap resamples. permutations: sign flips.
         seed: of the one random generator that an analysis draws from.
+        lean_direction: that leans are measured along.
     """
 
     level: float = 0.95
@@ -206,6 +211,7 @@ class Rules:
     resamples: int = 2000
     permutations: int = 9999
     seed: int = 0
+    lean_direction: LeanDirection = "own"
 
     def margin_of(self, n_values: int) -> float:
         """The margin around parity of an attribute with so many values: the same part of parity for all.

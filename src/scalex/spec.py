@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from scalex.errors import ScalexError
-from scalex.records import READINGS, Reading, Rules
+from scalex.records import READINGS, LeanDirection, Reading, Rules
 from scalex.spec_errors import check_concepts, check_distinct, check_keys, check_slot, explain, parse_yaml, read_text
 from scalex.vocabularies import preset
 from scalex.wording import SLOT, fill, put_for_noun, tidy
@@ -167,7 +167,7 @@ class AuditSpec(BaseModel):
             `preset` in place of the values; `{}` for none, where no analysis takes any.
         readings, analyses: which; pooling: "mean", "grid:G" or "full". level: timestep, of 1000, to which the picture
             reading noises. truncate: cut over-long texts instead of refusing them.
-        confidence, margin, floor, resamples, permutations, analysis_seed: see `rules`.
+        confidence, margin, floor, resamples, permutations, analysis_seed, lean_direction: see `rules`.
 
     Raises:
         ScalexError: anything wrong, in one line.
@@ -207,11 +207,13 @@ class AuditSpec(BaseModel):
     resamples: Whole = Field(_RULES.resamples, ge=100, le=1_000_000)
     permutations: Whole = Field(_RULES.permutations, ge=99, le=1_000_000)
     analysis_seed: Whole = Field(_RULES.seed, ge=0)
+    lean_direction: LeanDirection = _RULES.lean_direction
 
     @property
     def rules(self) -> Rules:
         """How the findings of this audit are judged."""
-        return Rules(self.confidence, self.margin, self.floor, self.resamples, self.permutations, self.analysis_seed)
+        judged = self.confidence, self.margin, self.floor, self.resamples, self.permutations, self.analysis_seed
+        return Rules(*judged, self.lean_direction)
 
     @property
     def seed_range(self) -> range:
@@ -259,6 +261,13 @@ class AuditSpec(BaseModel):
         if self.most_seeds < self.seeds:
             wrong = f"`budget` is {self.budget}, but `seeds` is {self.seeds}"
             raise ScalexError(wrong, "Give it as many at least: it is the most seeds that a concept may get")
+        return self
+
+    @model_validator(mode="after")
+    def _check_shared(self) -> AuditSpec:
+        if self.lean_direction == "shared" and self.width is not None:
+            wrong = "`lean_direction` is shared, but with `width` a concept may be left undecided without others"
+            raise ScalexError(wrong, "Take `lean_direction: pooled`, or leave `width` (--precision) out")
         return self
 
     @model_validator(mode="after")

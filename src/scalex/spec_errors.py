@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from scalex.errors import ScalexError
-from scalex.wording import SLOT, did_you_mean, tidy
+from scalex.wording import SLOT, did_you_mean, meant, tidy
 
 __all__ = ["check_concepts", "check_distinct", "check_keys", "check_slot", "explain", "parse_yaml", "read_text"]
 
@@ -135,7 +136,8 @@ def _explain_one(detail: ErrorDetails, keys: Mapping[str, Iterable[str]]) -> tup
             "",
         )
     if kind == "literal_error":
-        return f"{_named(key)} is {given}, but must be {context['expected']}", ""
+        known = re.findall(r"'([^']+)'", context["expected"])
+        return f"{_named(key)} is {given}, but must be {context['expected']}", meant(str(detail["input"]), known)
     if kind in _SHOULD_BE:
         bare = kind == "string_type" and not isinstance(detail["input"], Mapping | list | None)
         return f"{_named(key)} is {given}, but should be {_SHOULD_BE[kind]}", _QUOTES if bare else ""

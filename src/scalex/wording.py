@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Literal
 
-__all__ = ["SLOT", "article", "did_you_mean", "doubles_article", "file_name", "fill", "put_for_noun", "tidy"]
+__all__ = ["SLOT", "article", "did_you_mean", "doubles_article", "file_name", "fill", "meant", "put_for_noun", "tidy"]
 
 SLOT = "{}"
 
@@ -116,9 +116,14 @@ def file_name(text: str) -> str:
 def did_you_mean(name: str, known: Iterable[str], what: str = "Known") -> str:
     """The way out of a wrong name: the nearest known one, or where none is near the first dozen of them."""
     names = sorted(set(known))
-    folded = {n.casefold(): n for n in names}
-    near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
-    if near:
-        return f"Did you mean {folded[near[0]]!r}?"
+    if near := meant(name, names):
+        return near
     rest = f" and {len(names) - 12} more" if len(names) > 12 else ""
     return f"{what}: {', '.join(names[:12])}{rest}"
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """The way out of a wrong name, where a known one is near; else empty."""
+    folded = {n.casefold(): n for n in known}
+    near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
+    return f"Did you mean {folded[near[0]]!r}?" if near else ""

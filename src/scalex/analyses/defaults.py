@@ -8,15 +8,29 @@ itself holds its own noise (this is cross-fitting with one seed left out, symmet
 towards zero by the noise of the direction, and distances between variants are not inflated. Their scores are
 jackknife pseudo-values (Arvesen 1969, Annals of Mathematical Statistics 40: 2076-2100), whose variance includes that
 of the direction itself.
+
+A lean is measured along a direction, which `Rules.lean_direction` names:
+
+- `own`: the concept's own mean difference, the design's formula;
+- `shared`: the mean difference of the other concepts;
+- `lda`: the concept's own, whitened by the covariance within its two variants (Fisher's discriminant);
+- `pooled`: the concept's own, whitened by the covariance within all variants of all concepts, which many more samples
+  show.
+
+What is whitened (see `scalex.whitening`) is the neutral prompt's place and the variants' difference alike, so that
+noise which is large counts for little. The metric is learned on other folds of seeds, and taken as given. A neutral
+prompt that lies aside of its variants is nearest to another point between them in another metric. Where seeds are added
+look by look, "all concepts" are those of the same look.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from itertools import repeat
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
@@ -24,15 +38,15 @@ from jaxtyping import Float
 from scalex import directions, stats
 from scalex.analyses._planted import Planted, leaning
 from scalex.analyses._rows import blank, join, screened, with_verdict
-from scalex.records import Finding, Latents, Reading, Rules
+from scalex.records import Finding, Latents, LeanDirection, Reading, Rules
+from scalex.whitening import Whitening, variants_in, whitening
 
 __all__ = [
     "DECISIVE",
-    "DIRECTION",
     "NAME",
     "READINGS",
     "Along",
-    "Direction",
+    "AlongOf",
     "Mixture",
     "Weights",
     "analyse",
@@ -51,9 +65,8 @@ __all__ = [
 NAME = "defaults"
 READINGS: tuple[Reading, ...] = ("text", "picture")
 DECISIVE = True
-Direction: TypeAlias = Literal["own", "shared", "lda"]
-DIRECTION: Direction = "own"  # that leans are measured along unless another is asked for
-Along: TypeAlias = Float[np.ndarray, "seeds width"] | Float[np.ndarray, "templates seeds width"] | None
+Along: TypeAlias = Float[np.ndarray, "templates seeds width"] | Whitening | None
+AlongOf: TypeAlias = Callable[[str, Sequence[str]], Iterator[Along]]
 
 
 def analyse(
@@ -61,26 +74,21 @@ def analyse(
     attributes: Mapping[str, Sequence[str]],
     rules: Rules,
     *,
-    direction: Direction = DIRECTION,
     step: int = -1,
 ) -> list[Finding]:
     """Leans (two values) or weights (more) of every concept, before correction.
 
     Args:
-        direction: of leans. `own`: the concept's own mean difference, the design's formula. `shared`: the mean
-            difference of the other concepts. `lda`: the concept's own, whitened by the shrunk covariance within
-            variants.
         step: index of the kept step that is read.
 
     Raises:
         ScalexError: too few seeds or values, or something was not captured.
     """
     plan = directions.plan_of(latents, rules)
-    found = []
+    found, along = [], lean_directions(latents, rules.lean_direction, step)
     for attribute, values in attributes.items():
         two = len(values) == 2
-        along = lean_directions(latents, attribute, values, direction, step) if two else repeat(None)
-        for concept, one in zip(latents.concepts, along):
+        for concept, one in zip(latents.concepts, along(attribute, values)):
             neutral = latents.of(concept, step=step).astype(np.float64)
             variants = directions.variants_of(latents, concept, attribute, values, step)
             row = blank(NAME, latents, concept, attribute, "lean" if two else "weight", neutral.shape[0])
@@ -115,9 +123,9 @@ def lean_scores(
     With d = neutral - (first + second)/2 and w = second - first, lean = <d, w> / <w, w>, products over different seeds.
 
     Args:
-        along: what takes the place of the concept's own mean difference, w, as a direction: <d, along> / <w, along>.
-            By template and seed, samples whose mean is the direction, whose noise then counts as that of w does. By
-            seed alone, a direction that was learned without this seed, which the scores take as given.
+        along: samples whose mean takes the place of the concept's own mean difference, w, as a direction:
+            <d, along> / <w, along>; their noise counts as that of w does. Or a whitening, A: <A d, w> / <A w, w>, where
+            A is taken as given.
 
     Returns:
         Scores in units of the distance between the variants; NaN where the direction does not tell the variants
@@ -125,10 +133,10 @@ def lean_scores(
     """
     d, w = neutral - (first + second) / 2, second - first
     along = w if along is None else along
-    if along.ndim == 3:
-        above, below = directions.pseudo_products(d, along), directions.pseudo_products(w, along)
+    if isinstance(along, Whitening):
+        above, below = (directions.pseudo_products(x, w) for x in np.split(along(np.concatenate([d, w])), 2))
     else:
-        above, below = np.einsum("tsd,sd->ts", d, along), np.einsum("tsd,sd->ts", w, along)
+        above, below = directions.pseudo_products(d, along), directions.pseudo_products(w, along)
     gap = below.mean()
     if gap <= 1e-12 * max(float((w**2).sum(-1).mean()), np.finfo(float).tiny):
         return np.full(above.shape, math.nan)
@@ -136,23 +144,33 @@ def lean_scores(
     return np.asarray(lean + (above - lean * below) / gap)
 
 
-def lean_directions(
-    latents: Latents, attribute: str, values: Sequence[str], direction: Direction = DIRECTION, step: int = -1
-) -> Iterator[Along]:
-    """What `lean_scores` takes as `along` for every concept in turn, of an attribute of two values.
+def lean_directions(latents: Latents, direction: LeanDirection, step: int = -1) -> AlongOf:
+    """What gives, of an attribute and its values, `along` of `lean_scores` for every concept in turn.
+
+    Of more than two values that is None. What a direction takes of all concepts is learned once.
 
     Raises:
-        ScalexError: `shared`, and there is but one concept; or a variant was not captured.
+        ScalexError: (what is given raises it) `shared`, and there is but one concept; `pooled`, and the latents are too
+            wide; or a variant was not captured.
     """
+    n = len(latents.concepts)
+    pooled = cache(lambda: whitening(latents, variants_in(latents), step))
 
-    def pairs() -> Iterator[Float[np.ndarray, "2 templates seeds width"]]:
-        return (directions.variants_of(latents, c, attribute, values, step) for c in latents.concepts)
+    def along(attribute: str, values: Sequence[str]) -> Iterator[Along]:
+        def gaps() -> Iterator[Float[np.ndarray, "templates seeds width"]]:
+            for concept in latents.concepts:
+                first, second = directions.variants_of(latents, concept, attribute, values, step)
+                yield second - first
 
-    if direction == "own":
-        return repeat(None, len(latents.concepts))
-    if direction == "shared":
-        return directions.shared_directions(lambda: (b - a for a, b in pairs()))
-    return (directions.lda_directions(a, b) for a, b in pairs())
+        if direction == "own" or len(values) != 2:
+            return repeat(None, n)
+        if direction == "pooled":
+            return repeat(pooled(), n)
+        if direction == "shared":
+            return directions.shared_directions(gaps)
+        return (whitening(latents, [(c, attribute, v) for v in values], step) for c in latents.concepts)
+
+    return along
 
 
 def weight_scores(

@@ -18,7 +18,16 @@ from scalex import directions, stats
 from scalex.analyses._outcome import Scored
 from scalex.analyses._planted import Planted, leaning
 from scalex.analyses._rows import blank, screened, with_verdict
-from scalex.analyses.defaults import lean_scores, mixture, mixture_intervals, mixture_p, mixture_scores
+from scalex.analyses.defaults import (
+    Along,
+    AlongOf,
+    lean_directions,
+    lean_scores,
+    mixture,
+    mixture_intervals,
+    mixture_p,
+    mixture_scores,
+)
 from scalex.records import Finding, Latents, Reading, Rules
 
 __all__ = [
@@ -33,7 +42,7 @@ __all__ = [
     "conclude",
     "lean_difference",
     "planted",
-    "side_of",
+    "sides_of",
     "weight_differences",
 ]
 
@@ -44,10 +53,16 @@ NO_CLAIM = ("readings agree",)
 
 
 class Side(NamedTuple):
-    """One concept as one side gives it: one of two readings, or one of two models."""
+    """One concept as one side gives it: one of two readings, or one of two models. `along` is that of `lean_scores`."""
 
     neutral: Float[np.ndarray, "templates seeds width"]
     variants: Float[np.ndarray, "values templates seeds width"]
+    along: Along = None
+
+    @property
+    def lean(self) -> Float[np.ndarray, "templates seeds"]:
+        """Scores of the lean, of two values."""
+        return lean_scores(self.neutral, self.variants[0], self.variants[1], self.along)
 
 
 def compare(latents: Mapping[Reading, Latents], attributes: Mapping[str, Sequence[str]], rules: Rules) -> list[Finding]:
@@ -60,9 +75,10 @@ def compare(latents: Mapping[Reading, Latents], attributes: Mapping[str, Sequenc
     """
     first, found = latents["picture"], []
     plan = directions.plan_of(first, rules)
+    along = {r: lean_directions(latents[r], rules.lean_direction) for r in READINGS}
     for attribute, values in attributes.items():
-        for concept in first.concepts:
-            words, picture = (side_of(latents[r], concept, attribute, values) for r in READINGS)
+        both = (sides_of(latents[r], first.concepts, attribute, values, along[r]) for r in READINGS)
+        for concept, words, picture in zip(first.concepts, *both):
             unit = "lean difference" if len(values) == 2 else "weight difference"
             row = replace(blank(NAME, first, concept, attribute, unit, plan.n_templates), reading="both")
             found += _rows(row, values, (words, picture), plan, rules)
@@ -80,10 +96,13 @@ def between(
     Raises:
         ScalexError: as for `compare`.
     """
+    concepts, held = first["picture"].concepts, [x[r] for x in (first, second) for r in READINGS]
+    along = [lean_directions(x, rules.lean_direction) for x in held]
     for attribute, values in attributes.items():
         unit = "lean difference" if len(values) == 2 else "weight difference"
-        for concept in first["picture"].concepts:
-            a, b = ([side_of(x[r], concept, attribute, values) for r in READINGS] for x in (first, second))
+        every = (sides_of(x, concepts, attribute, values, one) for x, one in zip(held, along))
+        for concept, *four in zip(concepts, *every):
+            a, b = four[:2], four[2:]
             apart = np.min([directions.separability(side.variants) for side in (*a, *b)], axis=0)
             if (apart < rules.floor).all() or not all(directions.varies(side.neutral) for side in (*a, *b)):
                 continue
@@ -97,8 +116,8 @@ def between(
 def _beyond(words: Side, picture: Side) -> Float[np.ndarray, "templates seeds values"]:
     """Scores of how far the picture goes beyond the words, for each value; a lean is that of the second of two."""
     if len(words.variants) > 2:
-        return np.asarray(mixture_scores(*picture) - mixture_scores(*words))
-    lean = lean_scores(picture.neutral, *picture.variants) - lean_scores(words.neutral, *words.variants)
+        return np.asarray(mixture_scores(*picture[:2]) - mixture_scores(*words[:2]))
+    lean = picture.lean - words.lean
     return np.stack([-lean, lean], axis=-1)
 
 
@@ -110,10 +129,17 @@ def conclude(finding: Finding, attributes: Mapping[str, Sequence[str]], rules: R
     return replace(judged, verdict="readings agree") if judged.verdict == "balanced" else judged
 
 
-def side_of(latents: Latents, concept: str, attribute: str, values: Sequence[str]) -> Side:
-    """One side of a difference: the neutral latents of a concept at the last kept step, and its variants'."""
-    neutral = latents.of(concept).astype(np.float64)
-    return Side(neutral, directions.variants_of(latents, concept, attribute, values))
+def sides_of(
+    latents: Latents, concepts: Sequence[str], attribute: str, values: Sequence[str], along: AlongOf
+) -> Iterator[Side]:
+    """One side of a difference for each concept in turn: the neutral latents at the last kept step, and the variants'.
+
+    Args:
+        concepts: those of the latents, in their order. along: of these latents, by `lean_directions`.
+    """
+    for concept, one in zip(concepts, along(attribute, values), strict=True):
+        neutral = latents.of(concept).astype(np.float64)
+        yield Side(neutral, directions.variants_of(latents, concept, attribute, values), one)
 
 
 def _rows(
@@ -125,7 +151,10 @@ def _rows(
     rows = screened(rows, rules, all(directions.varies(side.neutral) for side in sides))
     if all(r.verdict for r in rows):
         return rows
-    numbers = [lean_difference(*sides, plan, rules)] if len(values) == 2 else weight_differences(*sides, plan, rules)
+    before, after = sides
+    if len(values) == 2:
+        return [_filled(r, lean_difference(before.lean, after.lean, plan, rules)) for r in rows]
+    numbers = weight_differences(before, after, plan, rules)
     return [_filled(r, n) for r, n in zip(rows, numbers)]
 
 
@@ -146,9 +175,13 @@ class Difference(NamedTuple):
     p: float
 
 
-def lean_difference(first: Side, second: Side, plan: stats.ResamplingPlan, rules: Rules) -> Difference:
-    """The second side's lean minus the first's, seed by seed: both have the plan's seeds."""
-    before, after = (lean_scores(side.neutral, *side.variants) for side in (first, second))
+def lean_difference(
+    before: Float[np.ndarray, "templates seeds"],
+    after: Float[np.ndarray, "templates seeds"],
+    plan: stats.ResamplingPlan,
+    rules: Rules,
+) -> Difference:
+    """The second side's lean minus the first's by their scores, seed by seed: both have the plan's seeds."""
     beyond = after - before
     low, high = stats.bootstrap_interval(plan, beyond, rules.level)
     p = math.nan if math.isnan(low) else stats.mean_p(plan, beyond)
@@ -158,7 +191,7 @@ def lean_difference(first: Side, second: Side, plan: stats.ResamplingPlan, rules
 def weight_differences(first: Side, second: Side, plan: stats.ResamplingPlan, rules: Rules) -> Iterator[Difference]:
     """The second side's weights minus the first's. Both are resampled by the same seeds, so that what they share
     cancels."""
-    before, after = (mixture(*side, plan) for side in (first, second))
+    before, after = (mixture(side.neutral, side.variants, plan) for side in (first, second))
     estimate = after.weights - before.weights
     beyond = after.scores - before.scores
     low, high = np.clip(mixture_intervals(after.draws - before.draws, beyond, plan, rules.level), -1, 1)

@@ -3,11 +3,12 @@
 It speaks of what every audit finds: the leans of `defaults` (or, of more than two values, the weights), and in the
 picture reading the shares of `rates`. Five choices are varied, where the run holds what that takes: the *template*
 around the concept, the *wording* of the values ("female nurse" for "woman nurse"), the *seeds* (two halves of them),
-the kept denoising *step*, and of a lean the *reference*: the direction that it is measured along, the concept's own or
-the one that the other concepts share. Under each setting the number is estimated anew, with the setting's own direction
-or classifier, on the latents of an audit that had been asked so (`_settings`); shares and weights before they are
-clipped to 0 and 1. How settings are held against each other is in `_departures`. Of several values the one that moves
-most is told, at the price of having picked it.
+the kept denoising *step*, and of a lean the *reference*: the direction that it is measured along, the audit's own
+(`Rules.lean_direction`) or the one that the other concepts share; where that is the audit's, the concept's own. Under
+each setting the number is estimated anew, with the setting's own direction or classifier, on the latents of an audit
+that had been asked so (`_settings`); shares and weights before they are clipped to 0 and 1. How settings are held
+against each other is in `_departures`. Of several values the one that moves most is told, at the price of having
+picked it.
 
 The pulls of `descriptors` have a table like this among those of that analysis, since it is not in every audit.
 
@@ -24,7 +25,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import repeat
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -36,8 +36,8 @@ from scalex.analyses._departures import CHOICES, Held, concluded, departing, hal
 from scalex.analyses._planted import Planted
 from scalex.analyses._rows import blank, not_expressed, unvaried
 from scalex.analyses._settings import said, settings
-from scalex.analyses.defaults import DIRECTION, Along, Direction, lean_directions, lean_scores, weight_scores
-from scalex.records import Finding, Latents, Reading, Role, Rules
+from scalex.analyses.defaults import Along, lean_directions, lean_scores, weight_scores
+from scalex.records import Finding, Latents, LeanDirection, Reading, Role, Rules
 
 __all__ = [
     "APART",
@@ -59,8 +59,12 @@ BY_CONCEPT = True
 NO_CLAIM = ("robust",)
 ROLES: tuple[Role, ...] = ("concept", "wording")
 APART = "the setting that a number differs most under may be another one in each"
-_OTHER: Direction = "own" if DIRECTION == "shared" else "shared"
-_NAMES = {"own": "its own direction", "shared": "the direction of the others", "lda": "its own direction, whitened"}
+_NAMES: dict[LeanDirection, str] = {
+    "own": "its own direction",
+    "shared": "the direction of the others",
+    "lda": "its own direction, whitened",
+    "pooled": "its own direction, whitened alike for all",
+}
 _LEAST = 3  # concepts, for a direction that they share
 
 Kind: TypeAlias = Literal["lean", "weight", "share"]
@@ -86,16 +90,17 @@ def analyse(latents: Latents, attributes: Mapping[str, Sequence[str]], rules: Ru
         ScalexError: too few seeds, or something was not captured.
     """
     plan = directions.plan_of(latents, rules)
-    whole = _measured(latents, attributes, "")
+    along = rules.lean_direction
+    whole = _measured(latents, attributes, along, "")
     varied: dict[_Key, dict[str, list[Held]]] = {key: {} for key in whole}
     for choice, name, view in settings(latents):
-        for key, held in _measured(view, attributes, name).items():
+        for key, held in _measured(view, attributes, along, name).items():
             first = [whole[key]._replace(name="first wording")] if choice == "wording" else []
             varied[key].setdefault(choice, first).append(held)
     for key, held in whole.items():
         varied[key]["seeds"] = halves(held)
-    for key, held in _along_others(latents, attributes, rules.floor).items():
-        varied[key]["reference"] = [whole[key]._replace(name=_NAMES[DIRECTION]), held]
+    for key, held in _along_others(latents, attributes, _other(along), rules.floor).items():
+        varied[key]["reference"] = [whole[key]._replace(name=_NAMES[along]), held]
     return [
         row for key, held in varied.items() for row in _rows(latents, key, held, attributes[key.attribute], plan, rules)
     ]
@@ -140,11 +145,14 @@ def planted(rng: np.random.Generator) -> Planted:
 # ---------------------------------------------------------------------------------------------------- numbers
 
 
-def _measured(latents: Latents, attributes: Mapping[str, Sequence[str]], name: str) -> dict[_Key, Held]:
+def _measured(
+    latents: Latents, attributes: Mapping[str, Sequence[str]], direction: LeanDirection, name: str
+) -> dict[_Key, Held]:
     """Every number of an audit that has these latents, of the attributes whose values were said."""
-    found = {}
+    found, along_of = {}, lean_directions(latents, direction)
     for attribute, values in attributes.items():
-        for concept, along in _directions(latents, attribute, values) if said(latents, attribute, values) else ():
+        every = along_of(attribute, values) if said(latents, attribute, values) else ()
+        for concept, along in zip(latents.concepts, every):
             neutral = latents.of(concept).astype(np.float64)
             variants = directions.variants_of(latents, concept, attribute, values)
             mark = zlib.crc32(variants.tobytes(), zlib.crc32(neutral.tobytes()))
@@ -154,30 +162,32 @@ def _measured(latents: Latents, attributes: Mapping[str, Sequence[str]], name: s
     return found
 
 
-def _along_others(latents: Latents, attributes: Mapping[str, Sequence[str]], floor: float) -> dict[_Key, Held]:
+def _other(direction: LeanDirection) -> LeanDirection:
+    return "own" if direction == "shared" else "shared"
+
+
+def _along_others(
+    latents: Latents, attributes: Mapping[str, Sequence[str]], other: LeanDirection, floor: float
+) -> dict[_Key, Held]:
     """Every lean along the other direction; NaN where it hardly tells the concept's own variants apart."""
+    along_of = lean_directions(latents, other)
     pairs = {a: values for a, values in attributes.items() if len(values) == 2 and len(latents.concepts) >= _LEAST}
     found = {}
     for attribute, values in pairs.items():
-        for concept, along in zip(latents.concepts, lean_directions(latents, attribute, values, _OTHER)):
+        for concept, along in zip(latents.concepts, along_of(attribute, values)):
             neutral = latents.of(concept).astype(np.float64)
             variants = directions.variants_of(latents, concept, attribute, values)
             held = _lean(neutral, variants, along, values)
             scores = held.scores if _apart(variants, along) >= floor else np.full_like(held.scores, np.nan)
-            found[_Key(attribute, "lean", concept)] = held._replace(name=_NAMES[_OTHER], scores=scores, mark=-1)
+            found[_Key(attribute, "lean", concept)] = held._replace(name=_NAMES[other], scores=scores, mark=-1)
     return found
 
 
 def _apart(variants: Variants, along: Along) -> float:
-    """AUC with which a direction that was learned from other seeds tells two variants apart."""
-    by_seed = directions.others_mean(variants[1] - variants[0] if along is None else along)
+    """AUC with which a direction by template and seed, taken from other seeds, tells two variants apart."""
+    by_seed = directions.others_mean(along if isinstance(along, np.ndarray) else variants[1] - variants[0])
     first, second = np.einsum("vtsd,sd->vts", variants, by_seed)
     return stats.auc(first.ravel(), second.ravel())
-
-
-def _directions(latents: Latents, attribute: str, values: Sequence[str]) -> Iterator[tuple[str, Along]]:
-    two = len(values) == 2
-    yield from zip(latents.concepts, lean_directions(latents, attribute, values, DIRECTION) if two else repeat(None))
 
 
 def _kinds(reading: Reading, values: Sequence[str]) -> Iterator[Kind]:

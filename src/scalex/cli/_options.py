@@ -24,6 +24,7 @@ __all__ = [
     "FirstSeedOpt",
     "FolderArg",
     "JsonOpt",
+    "LeanDirectionOpt",
     "LoraOpt",
     "ModelArg",
     "MomentsOpt",
@@ -189,6 +190,12 @@ BudgetOpt = Annotated[
     typer.Option(
         "--budget", help="Most seeds a concept may get with --precision; by default 8 x --seeds.", rich_help_panel=ASKED
     ),
+]
+
+
+LeanDirectionOpt = Annotated[
+    str | None,
+    typer.Option("--lean-direction", help="What leans are measured along: own, shared, lda or pooled."),
 ]
 
 

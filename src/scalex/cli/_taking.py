@@ -20,7 +20,17 @@ __all__ = ["CREW", "JOB", "LOOKS", "Given", "job_of", "keys_of", "kept_step", "l
 Given: TypeAlias = dict[str, Any]
 """Values of options by name."""
 
-_KEYS = ("seeds", "first_seed", "moments", "steps", "unet", "lora", "scheduler", "probe")  # named as in a spec
+_KEYS = (
+    "seeds",
+    "first_seed",
+    "moments",
+    "steps",
+    "unet",
+    "lora",
+    "scheduler",
+    "probe",
+    "lean_direction",
+)  # named as in a spec
 _LOADING = ("device", "batch", "compile", "offload")
 
 JOB = {
@@ -52,6 +62,7 @@ LOOKS = {
     "moments": options.MomentsOpt,
     "precision": options.PrecisionOpt,
     "budget": options.BudgetOpt,
+    "lean_direction": options.LeanDirectionOpt,
     "analysis": options.AnalysisOpt,
 }
 """What is kept, how far seeds go, and what is analysed."""

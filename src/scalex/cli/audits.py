@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scalex.cli._help import AUDIT, GATE, command
-from scalex.cli._options import AnalysisOpt, DryOpt, JsonOpt, ModelArg, MomentsOpt, MovedOpt, OutOpt, RunArg, SideArg
+from scalex.cli._options import (
+    AnalysisOpt,
+    DryOpt,
+    JsonOpt,
+    LeanDirectionOpt,
+    ModelArg,
+    MomentsOpt,
+    MovedOpt,
+    OutOpt,
+    RunArg,
+    SideArg,
+)
 from scalex.cli._say import SHOWN, progress, records, say, say_json, say_notes, say_outlook, say_table
 from scalex.cli._taking import CREW, JOB, LOOKS, Given, job_of, keys_of, loading_of, taking
 from scalex.errors import ScalexError
@@ -171,7 +182,7 @@ def report(run: RunArg, json_: JsonOpt = False) -> None:
     group=GATE,
     examples=["scalex compare runs/mine runs/tuned", "scalex compare runs/mine path/to/tuned --out runs/compare"],
 )
-@taking(JOB, CREW, without=("lora",))
+@taking(JOB, CREW, {"lean_direction": LeanDirectionOpt}, without=("lora",))
 def compare(
     given: Given,
     first: SideArg,

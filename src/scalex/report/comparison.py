@@ -122,6 +122,7 @@ def render_comparison(
         "others": [beyond(rows, _analysis(str(name))) for name, rows in others.groupby("analysis", sort=False)],
         "manifest": manifest,
         "rules": rules,
+        "along": words.ALONG[rules.lean_direction],
         "listing_rows": _listing(frame),
         "listed": manifests.listed(manifest),
         "strips": {},

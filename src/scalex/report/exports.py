@@ -71,10 +71,11 @@ def model_card(findings: pd.DataFrame, manifest: Mapping[str, Any]) -> str:
         lines += [f"{_plain(words.capital(tally.attribute))}: {_plain(furthest)}", ""] if furthest else []
     seeds = int(frame["n_seeds"].max()) if len(frame) else 0
     level = f"{100 * rules.level:g}%" + " over all looks together" * manifests.adaptive(told)
+    along = "" if rules.lean_direction == "own" else f", leans {words.ALONG[rules.lean_direction]}"
     lines.append(
         f"Read inside {_plain(str(told['model']))} with scalex, {numbers.plural(seeds, 'seed')} each; intervals "
-        f"{level}, Benjamini-Hochberg correction, balanced within ±{rules.margin:g}. Undecided and not expressed are "
-        "open questions, not absence of bias. Attributes are perceived categories that the audit chose."
+        f"{level}, Benjamini-Hochberg correction, balanced within ±{rules.margin:g}{along}. Undecided and not "
+        "expressed are open questions, not absence of bias. Attributes are perceived categories that the audit chose."
     )
     return "\n".join(lines) + "\n"
 

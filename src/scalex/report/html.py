@@ -119,6 +119,7 @@ def _page(findings: pd.DataFrame, manifest: Mapping[str, Any]) -> dict[str, Any]
         "headline": words.headline([s.tally for s in sections]),
         "sections": sections,
         "rules": rules,
+        "along": words.ALONG[rules.lean_direction],
         "manifest": {**dict.fromkeys(manifests.Manifest.__annotations__), **manifest},
         "examples": _examples(manifest, sections),
         "facts": _facts(findings, manifest),

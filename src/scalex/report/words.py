@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from scalex.records import LeanDirection
 from scalex.report import numbers, views
 from scalex.report.views import Tally
 
 __all__ = [
+    "ALONG",
     "SAYS",
     "SHOWS",
     "Question",
@@ -33,6 +35,14 @@ __all__ = [
 _MORE = re.compile(r"about ([\d,]+) more seeds? would decide")
 _SIDES = 4  # values named in a sentence
 SAYS, SHOWS = "What the words say", "What the picture shows"
+ALONG: dict[LeanDirection, str] = {
+    "own": "along the line between the two",
+    "shared": "along the line that takes the other concepts from the first value to the second",
+    "lda": "along the line between the two, where what varies most by chance in these prompts counts least",
+    "pooled": "along the line between the two, where what varies most by chance in the prompts of all concepts counts "
+    "least",
+}
+"""What a lean is measured along."""
 
 
 class Question(NamedTuple):

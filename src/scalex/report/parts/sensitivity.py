@@ -38,7 +38,7 @@ def panel(findings: pd.DataFrame, tables: Tables, manifest: Mapping[str, Any]) -
             "is robust where no setting can move it beyond the balanced margin; undecided means that chance "
             "still reaches that far with these seeds. The two halves of the seeds show how far chance reaches, and "
             "have no part in the verdict. The reference of a lean is the direction that it is measured along: the "
-            "concept’s own, or the one that the other concepts share.",
+            "concept’s own (whitened, where the audit asks for that), or the one that the other concepts share.",
         ),
         listings=tuple(
             filter(None, (counted(rows, "What is varied, and by how much findings move"), _furthest(rows), _each(rows)))
