@@ -32,7 +32,7 @@ lint: $(DEV)  ## style and types
 bench: $(DEV)  ## what it costs: the short benchmarks, and all marks in one table
 	$(BIN)/python bench/all.py
 
-truth: $(CORE)  ## how true the findings are: bench/results/truth.json and the README's table
+truth: $(CORE)  ## how true the findings are: bench/results/truth.json and docs/truth.md
 	$(BIN)/python bench/truth.py
 
 clean:

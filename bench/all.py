@@ -52,13 +52,23 @@ def _rows() -> Iterator[tuple[str, dict[str, Any]]]:
     """The day, and each figure that has a mark, its name after the file's (and an organism's)."""
     for file in sorted(RESULTS.glob("*.json")):
         told = json.loads(file.read_text(encoding="utf-8"))
-        groups = (
-            {"": told["marks"]} if "marks" in told else {f", {k}": v for k, v in told.items() if isinstance(v, list)}
-        )
-        for title, rows in groups.items():
+        for title, day, rows in _groups(told):
             for row in rows:
                 if isinstance(row, dict) and row.get("mark"):
-                    yield str(told.get("date", ""))[:10], {**row, "name": f"{file.stem}{title}: {row['name']}"}
+                    own = row["name"].startswith(file.stem)
+                    yield day[:10], {**row, "name": row["name"] if own else f"{file.stem}{title}: {row['name']}"}
+
+
+def _groups(told: dict[str, Any], title: str = "") -> Iterator[tuple[str, str, list[Any]]]:
+    """Lists of figures, with what they are of, and the day."""
+    if "marks" in told:
+        yield title, str(told.get("date", "")), told["marks"]
+        return
+    for name, part in told.items():
+        if isinstance(part, list):
+            yield f"{title}, {name}", "", part
+        elif isinstance(part, dict):
+            yield from _groups(part, f"{title}, {name}")
 
 
 if __name__ == "__main__":

@@ -1,26 +1,24 @@
-"""How true are the findings? Scores organisms and puts the table into the README.
+"""How true are the findings? Scores organisms and writes the table to docs/truth.md, its headlines to the README.
 
     python bench/truth.py                 # the embedded organism
     python bench/truth.py ORGANISM ...    # others
 
 An organism has two columns: its seeds in blocks of an audit's default, each analysed alone, and all seeds as one
-audit. Columns of organisms that are not scored now stay as they were. Writes bench/results/truth.json and the README's
-truth table. Exit code 1 where a mark is missed.
+audit. Columns of organisms that are not scored now stay as they were. Writes bench/results/truth.json and the tables.
+Exit code 1 where a mark is missed.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
-from scalex.truth import markdown, score_organism
+from _tables import write_tables
+from scalex.truth import score_organism
 
-ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "bench" / "results" / "truth.json"
-BLOCK = re.compile(r"(<!-- truth -->\n).*?(\n<!-- /truth -->)", re.DOTALL)
+RESULTS = Path(__file__).parent / "results" / "truth.json"
 FEW, SEEDS = 32, 128  # the default of an audit, and that of a score
 
 Columns = dict[str, list[dict[str, Any]]]
@@ -33,9 +31,7 @@ def main(folders: list[Path]) -> int:
     scores = merged(json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}, new)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
-    table, readme = markdown(scores), ROOT / "README.md"
-    readme.write_text(BLOCK.sub(rf"\1{table}\2", readme.read_text(encoding="utf-8")), encoding="utf-8")
-    print(table)
+    print(write_tables("truth", scores))
     return int(not all(row["ok"] for rows in new.values() for row in rows))
 
 

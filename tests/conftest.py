@@ -48,6 +48,22 @@ def lcm(tiny_folder: Callable[..., Path]) -> Model:
 
 
 @pytest.fixture
+def forwards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many whole forwards each use of the probe took, as long as it took any."""
+    from scalex.capture import Probe
+
+    counted: list[int] = []
+    leave = Probe.__exit__
+
+    def counting(probe: Probe, *args: Any) -> None:
+        counted.extend([probe.full] if probe.full else [])
+        leave(probe, *args)
+
+    monkeypatch.setattr(Probe, "__exit__", counting)
+    return counted
+
+
+@pytest.fixture
 def guarded() -> Iterator[Path]:
     """A folder that the process may not write to, even when the tests run as root."""
     folder = Path(tempfile.mkdtemp())

@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 import scalex as scalex_package
-from scalex.cli import main
+from scalex.cli import app, main
+from scalex.cli._say import _Lines
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -53,7 +57,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def scalex(here: Path) -> Run:
     def run(*args: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", "from scalex.cli import main; main()", *args]
+        command = [sys.executable, "-m", "scalex", *args]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         return subprocess.run(command, cwd=here, capture_output=True, text=True, check=False, env=environment)
 
@@ -73,11 +77,78 @@ def test_every_command_has_help_with_a_sentence(scalex: Run) -> None:
     for command in ("audit", "capture", "probe-sweep", "analyze", "report", "organism", "store", "doctor"):
         assert re.search(rf"^  {command} +\w+", top, re.MULTILINE), command
         assert scalex(command, "--help").returncode == 0
+    assert "..." not in top.split("Audit:\n")[1], "a sentence is cut off"
+
+
+def _commands(group: Any, context: Any, path: str = "scalex") -> Iterator[tuple[str, Any]]:
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if hasattr(command, "list_commands"):
+            yield from _commands(command, context, f"{path} {name}")
+        else:
+            yield f"{path} {name}", command
+
+
+def test_every_command_has_an_example_that_it_understands() -> None:
+    top = typer.main.get_command(app)
+    commands = dict(_commands(top, top.make_context("scalex", ["doctor"])))
+    assert {"scalex audit", "scalex store gc"} <= set(commands)
+    for path, command in commands.items():
+        assert command.epilog, path
+        for example in command.epilog.splitlines():
+            words = shlex.split(example)
+            assert " ".join(words).startswith(path), example
+            command.make_context(path, words[len(path.split()) :])
+
+
+def test_every_command_can_be_quiet_and_print_json() -> None:
+    top = typer.main.get_command(app)
+    for path, command in _commands(top, top.make_context("scalex", ["doctor"])):
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert {"--quiet", "--json"} <= options, path
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_commands_and_options(shell: str, here: Path) -> None:
+    words = {"bash": {"COMP_WORDS": "scalex audit --see", "COMP_CWORD": "2"}}
+    typed = words.get(shell, {"_TYPER_COMPLETE_ARGS": "scalex audit --see", "_TYPER_COMPLETE_FISH_ACTION": "get-args"})
+    asked = {**os.environ, **typed, "_SCALEX_COMPLETE": f"complete_{shell}"}
+    done = subprocess.run([sys.executable, "-m", "scalex"], capture_output=True, text=True, check=False, env=asked)
+    assert "--seeds" in done.stdout, done.stderr
+    assert "--steps" not in done.stdout
 
 
 def test_it_says_its_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert called("--version", monkeypatch) == 0
     assert capsys.readouterr().out == f"scalex {version('scalex-diffusion')}\n"
+
+
+def test_without_a_terminal_progress_is_plain_lines_and_nothing_where_nothing_is_missing(scalex: Run) -> None:
+    first, again = (scalex("capture", "--spec", "spec.yaml", "--out", "plain") for _ in range(2))
+    assert re.fullmatch(r"scalex: capture 60/60, [\d.,]+/s\nscalex: draw 12/12, [\d.,]+/s\n", first.stderr), (
+        first.stderr
+    )
+    assert first.stdout.startswith("plain: 60 samples asked for, 60 captured now")
+    assert again.stderr == ""
+    assert again.stdout.startswith("plain: 60 samples asked for, 0 captured now")
+    assert scalex("steer", "--spec", "spec.yaml", "--out", "plain").stderr.startswith("scalex: "), "an empty line"
+
+
+def test_progress_without_a_terminal_says_a_line_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
+    now = iter([0.0, 30.0, 61.0, 61.0, 90.0, 100.0, 100.0])
+    lines = _Lines(lambda: next(now))
+    task = lines.add_task("capture", total=1000, note="")
+    for done in (100, 200, 300, 1000):
+        lines.update(task, completed=done, note="5/s")
+    assert capsys.readouterr().err == "scalex: capture 200/1,000, 5/s\nscalex: capture 1,000/1,000, 5/s\n"
+
+
+def test_a_quiet_command_says_its_result_alone(audited: dict[str, object], scalex: Run) -> None:
+    loud = scalex("compare", "run", "run", "--out", "loud")
+    quiet = scalex("compare", "run", "run", "--out", "quiet", "--quiet")
+    assert "scalex: note: " in loud.stderr
+    assert (quiet.stderr, quiet.stdout) == ("", loud.stdout.replace("loud", "quiet"))
+    assert "scalex: nowhere is no run" in scalex("report", "nowhere", "--quiet").stderr, "mistakes are said"
 
 
 def test_an_audit_leaves_report_tables_and_manifest(audited: dict[str, object], scalex: Run) -> None:
@@ -151,14 +222,6 @@ def test_a_dry_run_counts_what_is_still_missing(audited: dict[str, object], scal
     assert json.loads(done.stdout)["samples"] == 2 * 5
 
 
-def test_every_command_prints_json(scalex: Run) -> None:
-    for group in ((), ("directions",), ("organism",), ("store",)):
-        listed = scalex(*group, "--help").stdout.split("Commands:")[1]
-        for command in re.findall(r"^  ([\w-]+) ", listed, re.MULTILINE):
-            if (command,) not in (("directions",), ("organism",), ("store",)):
-                assert "--json" in scalex(*group, command, "--help").stdout, (*group, command)
-
-
 def test_the_store_is_listed_verified_and_cleaned(audited: dict[str, object], scalex: Run) -> None:
     held = json.loads(scalex("store", "ls", "run/store", "--json").stdout)
     assert sorted((row["reading"], row["rows"]) for row in held) == [("picture", 60), ("text", 60)]
@@ -167,7 +230,7 @@ def test_the_store_is_listed_verified_and_cleaned(audited: dict[str, object], sc
     assert all(row["ok"] for row in json.loads(checked.stdout))
     assert scalex("store", "gc", "run/store").returncode == 0
     said = scalex("capture", "--spec", "spec.yaml", "--out", "run").stdout
-    assert "captured 0" in said, "a zero is said like any number"
+    assert ", 0 captured now" in said, "a zero is said like any number"
 
 
 def test_capture_analyse_and_report_show_pictures_as_an_audit_does(

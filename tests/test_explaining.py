@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 import scalex
 from scalex.classifiers import Classifier, classifier, load_classifier
 from scalex.cli import app
+from scalex.drawings import Drawings
 from scalex.errors import ScalexError
 from scalex.explaining import Effect, Explanation, Scenes, explain
 from scalex.explanations import as_dict, in_rows, picture_of
@@ -255,6 +256,36 @@ def test_nothing_is_concluded_where_nothing_is_pushed(job: Job, tmp_path: Path) 
     assert as_dict(found)["tested"][0]["low"] is None
 
 
+def test_an_interrupted_search_goes_on_and_a_done_one_draws_nothing(
+    tiny_folder: Callable[..., Path], tmp_path: Path, forwards: list[int]
+) -> None:
+    """Ctrl-C while a classifier is asked; resumed, against the same without a break."""
+    keys = {"attributes": {}, "templates": ["a {}"], "steps": 2, "guidance": 1.0, "resamples": 200, "vectors": 4}
+    asked = (TREE, ["nurse", "cook"])
+    how: dict[str, Any] = {**keys, "model": tiny_folder(scheduler="lcm"), "classes": ["red", "blue"], "seeds": 6}
+    whole = scalex.explain_classifier(redness, "red", *asked, **how, out=tmp_path / "whole")
+    uninterrupted, _ = sum(forwards), forwards.clear()
+    calls = 0
+
+    def breaking(pictures: np.ndarray) -> np.ndarray:
+        nonlocal calls
+        calls += 1
+        if calls == 5:
+            raise KeyboardInterrupt
+        return redness(pictures)
+
+    with pytest.raises(ScalexError, match=r"interrupted: what was captured and drawn is kept in .*broken"):
+        scalex.explain_classifier(breaking, "red", *asked, **how, out=tmp_path / "broken")
+    before, _ = sum(forwards), forwards.clear()
+    resumed = scalex.explain_classifier(redness, "red", *asked, **how, out=tmp_path / "broken")
+    assert 0 < before < uninterrupted == before + sum(forwards)
+    assert as_dict(resumed) == as_dict(whole)
+    forwards.clear()
+    again = scalex.explain_classifier(redness, "red", *asked, **how, out=tmp_path / "broken")
+    assert as_dict(again) == as_dict(whole)
+    assert forwards == []
+
+
 def test_words_take_the_place_of_steering(job: Job, tmp_path: Path) -> None:
     found = searched(job, tmp_path, edit="words")
     assert all(t.changed > 0 and math.isnan(t.shuffled) for t in found.tested)
@@ -286,7 +317,9 @@ def test_a_ranking_trusts_what_steering_and_words_both_do(effect: float, worded:
 def test_what_words_contradict_is_said_and_ranks_below(job: Job, tmp_path: Path) -> None:
     """A classifier that knows the steered pictures, and nothing that words can draw."""
     semantics = load_hierarchy({"x": "old {}"})
-    scenes = Scenes(job, ["nurse", "cook"], semantics, Store.open(tmp_path / "store"), alpha=3.0, keep=True)
+    scenes = Scenes(
+        job, ["nurse", "cook"], semantics, Store.open(tmp_path / "store"), alpha=3.0, drawings=Drawings.open(tmp_path)
+    )
     steered = scenes.having(semantics[0], range(4, 10))
 
     def same(pictures: np.ndarray) -> np.ndarray:
@@ -346,7 +379,9 @@ def test_a_planted_shortcut_ranks_first_and_only_where_it_was_planted(tmp_path: 
     truth = load_truth(EMBEDDED)
     work = planted.HIERARCHY["work"]["indoor"]["finer"]
     semantics = load_hierarchy({"person": planted.HIERARCHY["person"], "work": {"judge": work["judge"]}})
-    scenes = Scenes(job, ["pilot", "farmer"], semantics, Store.open(tmp_path / "store"), keep=True)
+    scenes = Scenes(
+        job, ["pilot", "farmer"], semantics, Store.open(tmp_path / "store"), drawings=Drawings.open(tmp_path)
+    )
     first = {}
     for shortcut, make in ((True, planted.confounded_pictures), (False, planted.honest_pictures)):
         network = planted.train(*make(truth, job))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ import torch
 from scalex.capture import CaptureStats, Plan, Probe, capture, generate, start_noise
 from scalex.direction_files import Direction, Provenance
 from scalex.errors import ScalexError
-from scalex.models import Model, around, families, load_model, mixture
+from scalex.models import Condition, Model, around, families, load_model, mixture
 from scalex.records import Reading
 from scalex.steering import Push, steer
+from scalex.trajectory import Walk
 from tiny import tiny_pipeline
 from tiny_families import FAMILIES, save_family
 
@@ -202,6 +204,43 @@ def test_every_block_may_be_the_probe(folder: Path) -> None:
     assert reached == sorted(reached)
     with pytest.raises(ScalexError, match=r"has no probe 'middle'\."):
         load(folder, probe="middle")
+
+
+def test_a_model_at_another_probe_is_one_that_was_loaded_there(folder: Path) -> None:
+    model, plan = load(folder), Plan(readings=("text",), steps=2, guidance=1.0, pooling="full")
+    probe = next(name for name in model.probes() if name != model.probe)
+    own, flops = model.probe, model.flops()["stopped"]
+    moved, loaded = model.at(probe), load(folder, probe=probe)
+    assert (moved.probe, moved.probe_shape, moved.source) == (probe, loaded.probe_shape, loaded.source)
+    assert moved.flops() == loaded.flops()
+    found, expected = (collect(one, SAMPLES, plan)[0]["text"] for one in (moved, loaded))
+    for sample, value in expected.items():
+        np.testing.assert_array_equal(found[sample], value)
+    assert (model.probe, model.flops()["stopped"]) == (own, flops)
+    assert next(moved.denoiser().parameters()) is next(model.denoiser().parameters())
+    with pytest.raises(ScalexError, match="has no probe 'nowhere'"):
+        model.at("nowhere")
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_nothing_of_a_walk_stays_behind_on_the_cpu(folder: Path, guidance: float) -> None:
+    """As on a GPU, with a device that every machine has: tensors without content, which mix with those of the CPU as
+    little as those of a GPU do. Steering and exchanged values are of the walk."""
+    model, samples = load(folder), SAMPLES[:2]
+    twin, _ = model._on_paper()  # type: ignore[attr-defined]  # its denoiser lies on that device
+    texts = (model.encode([text for text, _ in samples]), model.empty())
+    condition, empty = (Condition({k: v.to("meta") for k, v in of.parts.items()}) for of in texts)
+    vector = np.ones(model.probe_shape[0], np.float32)
+    push = Push(Direction(vector, Provenance("", "own", "text", 0, pooling="mean")), [1.0, -0.5])
+    plan = Plan(steps=3, guidance=guidance)
+    steps = plan.resolve(model)
+    with Probe(twin, push(samples)) as probe, torch.inference_mode():
+        walk = Walk(twin, probe, steps, [seed for _, seed in samples], condition, empty)
+        value, clean = walk.advance()
+        stopped, seen = walk.stop(), walk.look(clean)
+        walk.advance()
+    pooled = [replace(plan, pooling=pooling).pool(twin)(stopped) for pooling in ("mean", "grid:1", "full")]
+    assert {str(x.device) for x in (value, clean, stopped, seen, walk.latents, *pooled)} == {"meta"}
 
 
 def test_operations_and_texts(folder: Path) -> None:

@@ -49,6 +49,7 @@ STAGES = [
     "directions",
     "direction_files",
     "steering",
+    "drawings",
     "library",
     "analyses",
     "differences",
@@ -61,6 +62,7 @@ STAGES = [
     "runs",
     "sequential",
     "jobs",
+    "readouts",
     "outlook",
     "steering_vectors",
     "steered",
@@ -69,10 +71,13 @@ STAGES = [
     "explanations",
     "auditing",
     "sweep",
+    "patching",
     "naming",
     "discovery",
     "discovering",
+    "switches",
     "ablation",
+    "switching",
     "nearest",
     "comparing",
     "gating",
@@ -81,6 +86,7 @@ STAGES = [
     "truth",
     "doctor",
     "cli",
+    "__main__",
 ]
 
 
@@ -143,5 +149,7 @@ def test_what_needs_no_model_loads_no_library_of_models() -> None:
 def test_public_names_exist() -> None:
     for name in scalex.__all__:
         assert getattr(scalex, name) is not None
+    modules = {path.stem for path in ROOT.iterdir()}
+    assert not modules & set(scalex.__all__), "importing the module of that name would take its place"
     with pytest.raises(AttributeError, match="has no attribute 'adit'"):
         scalex.adit  # noqa: B018

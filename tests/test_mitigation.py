@@ -23,6 +23,7 @@ from PIL import Image
 
 from scalex.capture import generate
 from scalex.cli import main
+from scalex.drawings import Drawings
 from scalex.errors import ScalexError
 from scalex.jobs import Job, prepare
 from scalex.mitigation import (
@@ -290,6 +291,41 @@ def test_the_picture_reading_sees_about_the_same(
     assert gone.mean() < 0.15
     assert seen.readout == "picture reading"
     assert json.loads(seen.text)["summary"][1]["method"] == "mitigated"
+
+
+def test_an_interrupted_mitigation_goes_on_and_a_done_one_draws_nothing(
+    job: Job, store: Store, fitted: Mitigation, tmp_path: Path, forwards: list[int]
+) -> None:
+    """Stopped while it calibrates and while it evaluates, and resumed, against the same without a break."""
+    whole = evaluate(job, fitted, store, seeds=FRESH[:8])
+    asked: dict[str, Any] = {"alphas": (1.0, 2.0), "drawings": Drawings.open(tmp_path)}
+    last = 0
+
+    def breaking(done: int, total: int) -> None:
+        nonlocal last
+        last += 1
+        if last % 4 == 0:
+            raise KeyboardInterrupt
+
+    forwards.clear()
+    with pytest.raises(KeyboardInterrupt):
+        fit(job, store, "gender", 0.5, **asked, progress=breaking)
+    stopped, _ = sum(forwards), forwards.clear()
+    resumed = fit(job, store, "gender", 0.5, **asked)
+    assert stopped > 0
+    assert stopped + sum(forwards) == 4 * 10 * sum(len(r.curve.alphas) - 1 for r in resumed.remedies.values())
+    assert {c: (r.curve, r.doses) for c, r in resumed.remedies.items()} == {
+        c: (r.curve, r.doses) for c, r in fitted.remedies.items()
+    }
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(job, resumed, store, seeds=FRESH[:8], drawings=asked["drawings"], progress=breaking)
+    for _ in range(2):
+        found = evaluate(job, resumed, store, seeds=FRESH[:8], drawings=asked["drawings"])
+        assert found.text == whole.text
+        forwards.clear()
+        fit(job, store, "gender", 0.5, **asked)
+        evaluate(job, resumed, store, seeds=FRESH[:8], drawings=asked["drawings"])
+        assert forwards == []
 
 
 def test_another_rule_needs_no_new_capture(fitted: Mitigation) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,15 +26,16 @@ from transformers import (
 from scalex.analyses._planted import planted
 from scalex.capture import Plan, picture_size
 from scalex.errors import ScalexError
-from scalex.misclassification import Calibration, calibrate, corrected
+from scalex.misclassification import Calibration, Estimate, Known, _ratio, calibrate, corrected
 from scalex.models import Model
-from scalex.records import Latents
+from scalex.records import Latents, Rules
 from scalex.scorers import AttributeScorer, readouts_of, scored
 from scalex.scorers._calling import Remembered, called
 from scalex.scorers.function import Function, named_function
 from scalex.scorers.image_classification import image_classification
 from scalex.scorers.picture_reading import PictureReader, picture_readouts
 from scalex.scorers.zero_shot import zero_shot, zero_shot_readouts
+from scalex.validation._effects import effect
 from tiny import tiny_tokenizer
 
 GENDER = ("man", "woman")
@@ -285,6 +287,58 @@ def test_a_scorer_that_guesses_says_nothing() -> None:
     found = corrected(np.tile([1.0, 0.0], (50, 1)), even)
     assert found.low.tolist() == [0, 0]
     assert found.high.tolist() == [1, 1]
+
+
+def known(first: int, of_first: int, second: int, of_second: int) -> Known:
+    """So many pictures of the first value, and of the second, are read as the second."""
+    counts = ((first, of_first), (second, of_second))
+    return Known(*(np.repeat([1.0, 0.0], [hits, n - hits])[None] for hits, n in counts))
+
+
+def test_the_gain_is_a_difference_of_proportions() -> None:
+    gain = known(48, 80, 56, 70).gain()  # Newcombe 1998, table II, 56/70 - 48/80, method 10
+    assert tuple(gain) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
+
+
+def test_a_ratio_of_symmetric_estimates_is_fiellers() -> None:
+    a, b, sa, sb = 0.3, 0.6, 0.05, 0.08
+    square, middle, end = b**2 - sb**2, a * b, a**2 - sa**2  # the roots of square x^2 - 2 middle x + end
+    root = np.sqrt(middle**2 - square * end)
+    found = _ratio(Estimate(a, a - sa, a + sa), Estimate(b, b - sb, b + sb))
+    assert tuple(found) == pytest.approx((0.5, (middle - root) / square, (middle + root) / square))
+    turned = _ratio(Estimate(-a, -a - sa, -a + sa), Estimate(b, b - sb, b + sb))
+    assert tuple(turned) == pytest.approx((-found.estimate, -found.high, -found.low))
+
+
+@pytest.mark.parametrize(("false", "hit", "slope"), [(0.1, 0.9, 0.3), (0.25, 0.85, 0.3), (0.1, 0.8, 0.0)])
+def test_corrected_slopes_are_right_and_their_intervals_cover(false: float, hit: float, slope: float) -> None:
+    rng, alphas, found, covers, n = np.random.default_rng(int(100 * hit)), np.array([-1.0, 0.0, 1.0]), [], 0, 300
+    rules = Rules(resamples=300, permutations=19)
+    for _ in range(n):
+        shows = (rng.random((1, 24)) < (0.5 + slope * alphas)[:, None, None]).astype(int)
+        seen = (rng.random(shows.shape) < np.where(shows, hit, false)).astype(float)
+        tried = Known(*((rng.random((1, 24)) < share).astype(float) for share in (false, hit)))
+        one = tried.slope(Estimate(*effect(tuple(alphas), seen, rules)[:3]))
+        covers += not (one.low > slope or one.high < slope)
+        found.append(one.estimate)
+    assert covers / n >= 0.92  # 0.95 is promised; the binomial of 300 stays above with probability 0.99
+    assert np.isnan(found).mean() < 0.05  # too little is known in so few
+    assert np.nanmedian(found) == pytest.approx(slope, abs=0.03)
+
+
+def test_readouts_are_corrected_as_shares_are() -> None:
+    counts = np.array([[54, 6], [6, 54]])
+    calls = np.repeat([[1.0, 0.0], [0.0, 1.0]], [40, 40], axis=0)
+    by_calls = corrected(calls[20:], Calibration(("a", "b"), counts, np.zeros(2, np.int64)))
+    share = known(6, 60, 54, 60).share(calls[20:, 1].mean(), 60)
+    assert tuple(share) == pytest.approx((by_calls.estimate[1], by_calls.low[1], by_calls.high[1]), abs=1e-6)
+    assert share.estimate > 40 / 60
+
+
+def test_a_readout_that_tells_too_little_corrects_nothing() -> None:
+    assert all(map(math.isnan, known(5, 10, 6, 10).slope(Estimate(0.1, 0.05, 0.15))))
+    assert math.isnan(known(6, 10, 5, 10).share(0.5, 10).estimate)
+    assert all(map(math.isnan, known(1, 20, 19, 20).slope(Estimate(0.1, math.nan, math.nan))))
 
 
 def test_calibration_counts_what_is_called_and_what_is_lost() -> None:

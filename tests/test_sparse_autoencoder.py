@@ -14,9 +14,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from scalex.ablation import NOTHING, Ablate, ablate, check_switches, random_latents, switch_off
+from scalex import discovery, scratch
+from scalex.ablation import NOTHING, ablate
 from scalex.capture import Plan, generate
 from scalex.cli import app
+from scalex.direction_files import save_direction
 from scalex.discovery import _sae_training, material
 from scalex.discovery._sae_streams import blocks, held_out, shuffled
 from scalex.discovery.sparse_autoencoder import (
@@ -40,7 +42,10 @@ from scalex.errors import ScalexError
 from scalex.jobs import Job, prepare
 from scalex.models import Model
 from scalex.records import Latents, Prompt, Recipe
+from scalex.steering_vectors import steering_vectors
 from scalex.store import Store
+from scalex.switches import Ablate, check_switches, random_latents
+from scalex.switching import switch_off
 
 WIDTH, FEATURES, ACTIVE = 24, 40, 3
 FAST = Settings(k=ACTIVE, latents=2 * FEATURES, steps=800, batch=256, dead_after=2_000, rate=3e-3)
@@ -576,6 +581,26 @@ def test_discovery_gives_the_latents_that_explain_most(job: Job, tmp_path: Path)
         discover(seen, 1000, np.random.default_rng(0))
 
 
+def test_discovery_reads_the_store_in_blocks(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One prompt at a time gives what all of them at once give, to the last bit; no more is ever read."""
+    whole, parts = (material(job, Store.open(tmp_path)) for _ in range(2))
+    whole.latents()
+    at_once = discovery.discover(whole, "sparse_autoencoder", 3)
+    monkeypatch.setattr(scratch, "_BLOCK", 1)
+    monkeypatch.setattr(discovery, "_BLOCKS", 1)
+    read, held = Store.read, list[int]()
+
+    def counting(store: Store, recipe: Recipe, prompts: Any, seeds: Any) -> Latents:
+        held.append(len(prompts))
+        return read(store, recipe, prompts, seeds)
+
+    monkeypatch.setattr(Store, "read", counting)
+    for one, other in zip(discovery.discover(parts, "sparse_autoencoder", 3), at_once, strict=True):
+        np.testing.assert_array_equal(one.direction.vector, other.direction.vector)
+    assert held == [1] * (2 * len(parts.prompts))
+    assert len(parts.prompts) > 1
+
+
 def test_commands_train_and_switch_off(tiny_folder: Callable[..., Path], tmp_path: Path) -> None:
     spec = tmp_path / "spec.yaml"
     spec.write_text("concepts: [nurse, pilot]\nattributes: [gender]\ntemplates: ['a photo of a {}']\nguidance: 1.0\n")
@@ -587,9 +612,55 @@ def test_commands_train_and_switch_off(tiny_folder: Callable[..., Path], tmp_pat
     assert "64 latents" in done.output
     assert "gender=woman: latent" in done.output
     told = [out, "--model", str(tiny_folder()), "--latent", "3", "--seeds", "4", "--out", str(tmp_path / "off")]
+    told += ["--scorer", f"{__name__}:brightness", "--attribute", "gender"]
     done = CliRunner().invoke(app, ["ablate", *told, *asked])
     assert done.exit_code == 0, done.output
+    assert "gender=woman" in done.output
     assert "latents 3" in done.output
     assert (tmp_path / "off" / "ablation.png").is_file()
     bad = CliRunner().invoke(app, ["train-sae", str(tiny_folder()), "--reading", "mind"])
     assert isinstance(bad.exception, ScalexError)
+
+
+ASKED = {"concepts": ["artist", "pilot"], "attributes": ["gender"], "templates": ["a photo of a {}"], "seeds": 6}
+
+
+@pytest.fixture(scope="module")
+def organism() -> Job:
+    return prepare(spec={**ASKED, "first_seed": 1000}, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def gone(organism: Job, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The direction of a pilot's gender, in a file."""
+    folder = tmp_path_factory.mktemp("direction")
+    found = steering_vectors(organism, Store.open(folder / "store"), "gender", concepts=["pilot"])
+    return save_direction(found["pilot"].direction, folder / "gender.safetensors")
+
+
+def brightness(pictures: np.ndarray) -> np.ndarray:
+    return np.asarray(pictures.mean((1, 2, 3)) / 255)
+
+
+def test_pictures_are_read_by_what_is_named(organism: Job, gone: Path, tmp_path: Path) -> None:
+    """The model's own reading says of an organism about what the exact one says; one's own function too."""
+    asked: dict[str, Any] = {"directions": [gone], "attribute": "gender"}
+    tables = {
+        name: switch_off(organism, scorers=name, store=Store.open(tmp_path), **asked).table
+        for name in (None, "picture", f"{__name__}:brightness")
+    }
+    exact, own, function = (
+        t.set_index(["off", "prompts", "attribute", "value"])["before"].drop("picture", level="attribute")
+        for t in tables.values()
+    )
+    assert set(exact.index) == set(own.index)
+    for group, women in (("gender=woman", 1.0), ("gender=man", 0.0)):
+        rows = exact.xs(group, level="prompts").droplevel("off")
+        assert rows["gender", "woman"] == women
+        assert rows["concept", "own"] >= 0.9, "each picture is asked for its own concept"
+    assert (exact - own).abs().max() <= 0.2
+    assert set(function.index.get_level_values("attribute")) == {"gender"}
+    with pytest.raises(ScalexError, match="the picture reading has no store to learn from"):
+        switch_off(organism, scorers="picture", **asked)
+    with pytest.raises(ScalexError, match="there is no scorer 'pictures'"):
+        switch_off(organism, scorers="pictures", **asked)

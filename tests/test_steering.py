@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,20 @@ def test_several_directions_have_an_alpha_each(tiny_folder: Callable[..., Path])
         np.testing.assert_allclose(called(pipe), both, atol=1e-4)
     with pytest.raises(ScalexError, match="there are 3 alphas for 2 directions"), steer(pipe, [one, two], [1, 2, 3]):
         pass
+
+
+def test_directions_of_several_probes_are_each_added_at_their_own(tiny_folder: Callable[..., Path]) -> None:
+    pipe = pipeline(tiny_folder())
+    own = [pushing(around(pipe, probe=at), probe=at) for at in ("mid_block", "up_blocks.0")]
+    with steer(pipe, own, [2.0, -1.0]), steer(pipe, []):
+        both = called(pipe)
+    with steer(pipe, own[0], 2.0), steer(pipe, own[1], -1.0):
+        np.testing.assert_array_equal(called(pipe), both)
+    with steer(pipe, own[0], 2.0):
+        assert np.abs(called(pipe) - both).max() > 0.01
+    with steer(pipe, replace(own[1], of=replace(own[1].of, probe="mid_block")), -1.0), steer(pipe, own[0], 2.0):
+        assert np.abs(called(pipe) - both).max() > 0.01, "not where it was found"
+    assert not any(module._forward_hooks for module in pipe.unet.modules())
 
 
 @pytest.mark.parametrize(("scheduler", "guidance"), [("ddim", 1.0), ("ddim", 3.0), ("lcm", 1.0)])

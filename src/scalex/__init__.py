@@ -13,20 +13,30 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from scalex.auditing import Audit, analyze, audit, open_run, render_report
     from scalex.comparing import Comparison, compare
+    from scalex.direction_files import Direction, load_direction, save_direction
+    from scalex.discovering import discover_directions
+    from scalex.drawings import Drawings
     from scalex.errors import ScalexError
     from scalex.explanations import explain_classifier
     from scalex.gating import Gate, check
     from scalex.jobs import prepare
     from scalex.mitigation import Mitigation
     from scalex.models import load_model
+    from scalex.naming import name_run
     from scalex.prompts import AuditSpec, load_spec
     from scalex.steering import Erase, Push, steer, together
     from scalex.store import Store
+    from scalex.switching import switch_off
+    from scalex.validation.dose_response import Case, Doses, cases_of, dose_response, validate
 
 __all__ = [
     "Audit",
     "AuditSpec",
+    "Case",
     "Comparison",
+    "Direction",
+    "Doses",
+    "Drawings",
     "Erase",
     "Gate",
     "Mitigation",
@@ -35,16 +45,24 @@ __all__ = [
     "Store",
     "analyze",
     "audit",
+    "cases_of",
     "check",
     "compare",
+    "discover_directions",
+    "dose_response",
     "explain_classifier",
+    "load_direction",
     "load_model",
     "load_spec",
+    "name_run",
     "open_run",
     "prepare",
     "render_report",
+    "save_direction",
     "steer",
+    "switch_off",
     "together",
+    "validate",
 ]
 
 _HOMES = {
@@ -53,12 +71,18 @@ _HOMES = {
     **dict.fromkeys(("Comparison", "compare"), "scalex.comparing"),
     **dict.fromkeys(("Gate", "check"), "scalex.gating"),
     **dict.fromkeys(("Erase", "Push", "steer", "together"), "scalex.steering"),
+    **dict.fromkeys(("Direction", "load_direction", "save_direction"), "scalex.direction_files"),
+    **dict.fromkeys(("Case", "Doses", "cases_of", "dose_response", "validate"), "scalex.validation.dose_response"),
+    "Drawings": "scalex.drawings",
     "Mitigation": "scalex.mitigation",
     "ScalexError": "scalex.errors",
     "Store": "scalex.store",
+    "discover_directions": "scalex.discovering",
     "explain_classifier": "scalex.explanations",
     "load_model": "scalex.models",
+    "name_run": "scalex.naming",
     "prepare": "scalex.jobs",
+    "switch_off": "scalex.switching",
 }
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,7 @@ from scalex.jobs import Job, analyses_of, flops_of, notes_of, prepare, to_draw
 from scalex.organisms import EMBEDDED_UNET
 from scalex.prompts import AuditSpec, build_prompts, load_spec, prompts_hash
 from scalex.records import VARIED, Finding, Latents, Prompt, Reading, Recipe
-from scalex.report import Layout, lean_chart, rates_chart, render, write_tables
+from scalex.report import Layout, lean_chart, rates_chart, render, summary, write_tables
 from scalex.store import Store
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ _IN_ALL = 1_000  # pictures, as long as each concept has the fewest
 _TEXTS = 64  # embedded together
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Audit:
     """The result of an audit.
 
@@ -74,6 +74,17 @@ class Audit:
     def report(self) -> Path:
         """The HTML report."""
         return self.folder / "report.html"
+
+    @property
+    def summary(self) -> str:
+        """What was found, in a few lines: how many concepts lean on what, which lean furthest, and what stays open."""
+        spec = load_spec(self.manifest["spec"])
+        return "\n".join(summary(self.findings, spec.margin, spec.attribute_values))
+
+    def __repr__(self) -> str:
+        """The headline, how much was found, and where it lies."""
+        told = self.summary.partition("\n")[0].rstrip(".")
+        return f"<Audit of {self.manifest['model']}: {told}; {len(self.findings):,} findings in {self.folder}>"
 
     def leans(self, attribute: str, reading: Reading = "picture") -> alt.Chart:
         """Leans of all concepts with intervals, as an Altair chart."""
@@ -225,20 +236,21 @@ def _embeddings(job: Job) -> Float32[np.ndarray, "prompts dim"]:
     return np.asarray(embedded[[rows[p.text] for p in job.prompts]], dtype=np.float32)
 
 
-def analyze(run: str | Path, names: Sequence[str] | None = None, *, store: str | Path | None = None) -> Audit:
+def analyze(
+    run: str | Path, names: Sequence[str] | Literal["all"] | None = None, *, store: str | Path | None = None
+) -> Audit:
     """Analyses stored latents again, without the model, and writes the findings tables.
 
     Args:
-        run: folder of a run. names: the analyses; by default those of its spec. store: of the latents, where it is not
-            any more where the run found it.
+        run: folder of a run. names: the analyses, by default those of its spec; "all" are those whose prompts the run
+            captured. store: of the latents, where it is not any more where the run found it.
 
     Raises:
         ScalexError: the folder holds no run, or its latents are gone.
     """
     folder, manifest = runs.read_manifest(run)
     spec = load_spec(manifest["spec"])
-    chosen = names or analyses_of(spec)
-    _check_roles(chosen, spec, manifest)
+    chosen = _chosen(names, spec, manifest, folder)
     read = partial(_latents, spec, manifest, folder, str(store or runs.kept_store(folder, manifest)))
     if looks := manifest.get("looks"):
         found, tables = sequential.replay(spec, chosen, looks, read(), read)
@@ -252,19 +264,36 @@ def analyze(run: str | Path, names: Sequence[str] | None = None, *, store: str |
     return Audit(frame, manifest, folder)
 
 
-def _check_roles(names: Sequence[str], spec: AuditSpec, manifest: Mapping[str, Any]) -> None:
-    """Raises where an analysis takes prompts that the spec has and the run did not capture."""
-    captured = set(_prompts_of(spec, manifest))
-    roles = {p.role for p in captured}
-    for name in names:
-        taken = build_prompts(spec, analyses.roles([name]), analyses.variants([name]))
-        lacking = (p.role for p in taken if p not in captured)
-        absent = dict.fromkeys(f"variants of a {role}" if role in roles else role for role in lacking)
-        if absent:
+def _chosen(
+    names: Sequence[str] | Literal["all"] | None, spec: AuditSpec, manifest: Mapping[str, Any], folder: Path
+) -> Sequence[str]:
+    """The analyses that are asked for; of "all", those whose prompts, and embeddings of texts, the run captured.
+
+    Raises:
+        ScalexError: one takes prompts that the spec has and the run did not capture.
+    """
+    prompts = _prompts_of(spec, manifest)
+    captured = set(prompts)
+    if names == "all":
+        known = analyses_of(spec.model_copy(update={"analyses": "all"}))
+        embedded = runs.load_embeddings(folder, prompts_hash(prompts)) is not None
+        return [n for n in known if (embedded or not analyses.embeds([n])) and not _absent(n, spec, captured)]
+    chosen = names or analyses_of(spec)
+    for name in chosen:
+        if absent := _absent(name, spec, captured):
             raise ScalexError(
                 f"analysis {name!r} takes prompts that this run did not capture ({', '.join(absent)})",
                 f"Add {name} to `analyses` and audit again: what was captured is kept",
             )
+    return chosen
+
+
+def _absent(name: str, spec: AuditSpec, captured: Set[Prompt]) -> list[str]:
+    """The roles of prompts that an analysis takes and that were not captured."""
+    roles = {p.role for p in captured}
+    taken = build_prompts(spec, analyses.roles([name]), analyses.variants([name]))
+    lacking = (p.role for p in taken if p not in captured)
+    return list(dict.fromkeys(f"variants of a {role}" if role in roles else role for role in lacking))
 
 
 def render_report(run: str | Path) -> Path:
@@ -398,7 +427,7 @@ def _manifest(job: Job, filled: Filled) -> dict[str, Any]:
         "flops_of_this_run": float(filled.flops(job.model)),
         "flops": float(flops_of(job, filled.asked, len({p.text for p in job.prompts}))),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["scalex", *sys.argv[1:]]) if Path(sys.argv[0]).name == "scalex" else "scalex.audit(...)",
+        "command": _command(),
         "versions": _versions(),
         "recipes": {reading: r.id for reading, r in filled.recipes.items()},
         "notes": notes_of(job),
@@ -411,6 +440,12 @@ def _name(model: str | None) -> str:
     if model is None:
         return "the embedded organism (emoji)"
     return Path(model).resolve().name if Path(model).is_dir() else model
+
+
+def _command() -> str:
+    called = Path(sys.argv[0])
+    typed = called.name == "scalex" or called.parts[-2:] == ("scalex", "__main__.py")
+    return shlex.join(["scalex", *sys.argv[1:]]) if typed else "scalex.audit(...)"
 
 
 def _versions() -> dict[str, str]:

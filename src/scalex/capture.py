@@ -39,6 +39,7 @@ __all__ = [
     "Steer",
     "capture",
     "capture_pictures",
+    "exact_inference",
     "generate",
     "picture_size",
     "start_noise",
@@ -72,7 +73,7 @@ class CaptureStats:
 
 
 @contextmanager
-def _exact_inference(model: Model) -> Iterator[None]:
+def exact_inference(model: Model) -> Iterator[None]:
     """Inference mode; and fp32 is fp32, though cuDNN's convolutions would round it to TF32."""
     tf32 = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = tf32 and model.dtype != torch.float32
@@ -166,7 +167,7 @@ def capture(
         return found
 
     writer = _Writer(fetch, sink, len(samples), progress)
-    with reader or Probe(model) as probe, _exact_inference(model), writer:
+    with reader or Probe(model) as probe, exact_inference(model), writer:
         session = _Session(model, probe, plan, steps, samples, steer)
         for batch, latents in session.run(lambda walk: _read(walk, steps, pool)):
             writer.put(batch, latents)
@@ -235,23 +236,30 @@ class _Writer:
 
 
 def generate(
-    model: Model, samples: Sequence[Sample], plan: Plan, steer: Steer | None = None
+    model: Model,
+    samples: Sequence[Sample],
+    plan: Plan,
+    steer: Steer | None = None,
+    *,
+    sink: Callable[[list[Sample], UInt8[np.ndarray, "n height width 3"]], None] | None = None,
 ) -> UInt8[np.ndarray, "n height width 3"]:
     """The pictures of the same trajectories that `capture` reads, in the samples' order: all steps, then the decoder.
 
     Args:
-        steer: as for `capture`.
+        steer: as for `capture`. sink: called with each batch and its pictures as soon as they are drawn.
 
     Raises:
         ScalexError: as `capture`.
     """
     steps = replace(plan.resolve(model), text=(), picture=())
     pictures = [np.empty((0, 0, 0, 3), np.uint8)] if not samples else []
-    with Probe(model) as probe, _exact_inference(model):
+    with Probe(model) as probe, exact_inference(model):
         session = _Session(model, probe, plan, steps, samples, steer)
         for batch, (latents, decoded) in session.run(lambda walk: _finish(walk, steps, model)):
             _check_finite(latents, batch, "picture", model)
             pictures.append(decoded)
+            if sink:
+                sink(batch, decoded)
     return np.concatenate(pictures)
 
 
@@ -287,7 +295,7 @@ def capture_pictures(
     began, done = time.perf_counter(), 0
     steps, pool = replace(plan, readings=("picture",)).resolve(model), plan.pool(model)
     batches = Batches(model, plan)
-    with Probe(model) as probe, _exact_inference(model):
+    with Probe(model) as probe, exact_inference(model):
         empty, schedule = model.empty(), model.new_scheduler()
         parts = batches.run(list(pictures), lambda keys: model.encode_images(np.stack([pictures[k] for k in keys])))
         clean = {key: latent for keys, latents in parts for key, latent in zip(keys, latents, strict=True)}

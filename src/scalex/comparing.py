@@ -41,7 +41,7 @@ _AS_READ = ("sampler", "steps", "guidance", "level", "pooling", "dtype")  # of m
 _TOLD = ("model", "unet", "lora", "model_fingerprint", *_AS_READ, "seeds", "first_seed", "date")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """The result of a comparison.
 
@@ -67,6 +67,10 @@ class Comparison:
     def moved(self) -> pd.DataFrame:
         """The findings that moved."""
         return self.findings[self.findings.verdict.str.startswith(MOVED)]
+
+    def __repr__(self) -> str:
+        """The headline, how much was compared, and where it lies."""
+        return f"<Comparison: {self.headline}; {len(self.findings):,} differences in {self.folder}>"
 
     @property
     def headline(self) -> str:

@@ -8,6 +8,7 @@ one out.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -94,7 +95,7 @@ class Provenance:
     made: str = ""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Direction:
     """A vector at the probe, flat as in `Latents`, and where it comes from.
 
@@ -116,6 +117,11 @@ class Direction:
             wrong = f"direction {self.of.name!r} has {len(self.of.seeds)} seeds of width {len(self.vector)}"
             raise ScalexError(f"{wrong}, but what it holds by seed is {self.by_seed.shape}", "Make it again")
 
+    def __repr__(self) -> str:
+        """Its name, its size, and what it was estimated from."""
+        size = f"{len(self.vector):,} numbers of length {np.linalg.norm(self.vector):.3g}"
+        return f"<Direction {self.name!r}: {size}, {self.of.reading} reading, {self.n_seeds} seeds>"
+
     @property
     def name(self) -> str:
         """What people call it."""
@@ -125,6 +131,12 @@ class Direction:
     def n_seeds(self) -> int:
         """How many seeds it was estimated from; 0 where it was not."""
         return len(self.of.seeds)
+
+    @cached_property
+    def digest(self) -> str:
+        """32 hexadecimal digits that name what is added to a value: the numbers, and how they are pooled."""
+        numbers = np.ascontiguousarray(self.vector, "<f4").tobytes()
+        return hashlib.sha256(self.of.pooling.encode() + b"\0" + numbers).hexdigest()[:32]
 
     @cached_property
     def _places(self) -> Mapping[int, int]:

@@ -23,7 +23,7 @@ from scalex.records import READINGS, Latents, Prompt, Role, Rules
 from scalex.store import Store
 from scalex.wording import did_you_mean
 
-__all__ = ["TABLE", "Discovered", "discover_directions", "names_of"]
+__all__ = ["TABLE", "Discovered", "discover_directions", "names_of", "write_table"]
 
 TABLE = "directions"
 """The name of the table, without its suffix."""
@@ -94,7 +94,7 @@ def discover_directions(
     channels, level = seen.model.probe_shape[0], job.spec.rules.level
     rows = [_row(*each, channels, level) for each in zip(found, named, files, strict=True)]
     table = pd.DataFrame(rows)
-    _write(table, folder)
+    write_table(table, folder)
     return Discovered(found, named, table, folder)
 
 
@@ -176,7 +176,12 @@ def _file(direction: Direction) -> str:
     return "-".join(direction.name.replace(",", "").split()) + ".safetensors"
 
 
-def _write(table: pd.DataFrame, folder: Path) -> None:
+def write_table(table: pd.DataFrame, folder: Path, name: str = TABLE) -> None:
+    """Writes a table beside the directions, as CSV and as JSON.
+
+    Raises:
+        ScalexError: the folder cannot be written to.
+    """
     with disk_errors(folder, option="--out"):
-        write_atomic(folder / f"{TABLE}.csv", table.to_csv(index=False))
-        write_atomic(folder / f"{TABLE}.json", table.to_json(orient="records", indent=1, force_ascii=False))
+        write_atomic(folder / f"{name}.csv", table.to_csv(index=False))
+        write_atomic(folder / f"{name}.json", table.to_json(orient="records", indent=1, force_ascii=False))

@@ -141,4 +141,6 @@ def _explain(number: int | None, place: Path, kept: Callable[[], int] | None, op
         return ScalexError(f"cannot write to {place}", f"Give yourself write permission there, or {another}")
     if number in _IN_THE_WAY:
         return ScalexError(f"a file is in the way of the folder {place}", f"Move it, or {another}")
+    if number == errno.ENOENT and not place.exists():
+        return ScalexError(f"the folder {place} is not there and cannot be made", another.capitalize())
     return None

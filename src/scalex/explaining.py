@@ -22,9 +22,10 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from jaxtyping import Float
 
-from scalex.capture import Progress, Steer, generate
+from scalex.capture import Progress, Steer
 from scalex.classifiers import Classifier, Pictures
 from scalex.direction_files import Direction, stamped, variant_direction
+from scalex.drawings import Drawings
 from scalex.engine import fill
 from scalex.errors import ScalexError
 from scalex.jobs import Job
@@ -146,7 +147,7 @@ class Samples:
 class Scenes:
     """Pictures of concepts without and with semantics, on seeds that are the same for all.
 
-    What is captured for directions is kept in a store; pictures are kept in memory where `keep`, so that several
+    What is captured for directions is kept in a store, and pictures in `drawings`, where there are any: several
     classifiers can be asked about the same ones.
 
     Raises:
@@ -163,15 +164,14 @@ class Scenes:
         *,
         alpha: float = 1.0,
         edit: Edit = "steering",
-        keep: bool = False,
+        drawings: Drawings | None = None,
         progress: Progress | None = None,
     ) -> None:
         if not abs(alpha) <= MOST:
             raise ScalexError(f"alpha is {alpha}", f"It counts in the distance between the prompts: within {MOST:g}")
         self.job, self.concepts, self.alpha, self.edit = job, tuple(concepts), alpha, edit
-        self._store, self._keep, self._progress = store, keep, progress
+        self._store, self._drawings, self._progress = store, drawings or Drawings(), progress
         self._plan = steering_plan(job.plan)
-        self._pictures: dict[tuple[str, tuple[int, ...]], Pictures] = {}
         self._directions: dict[str, dict[str, Direction]] = {}
         texts = [p.text for one in every(tuple(semantics)) for p in self._prompts(one)]
         job.model.check_texts(list(dict.fromkeys(texts)), job.spec.truncate)
@@ -187,30 +187,25 @@ class Scenes:
 
     def without(self, seeds: Sequence[int]) -> Pictures:
         """Plain pictures: all seeds of the first concept, then of the next."""
-        return self._kept(("", tuple(seeds)), lambda: self._draw(seeds))
+        return self._draw(seeds)
 
     def having(self, semantic: Semantic, seeds: Sequence[int]) -> Pictures:
         """The same pictures with a semantic."""
         if self.edit == "words":
             return self.worded(semantic, seeds)
-        return self._kept((semantic.name, tuple(seeds)), lambda: self._pushed(self.directions(semantic), seeds))
+        return self._pushed(self.directions(semantic), seeds)
 
     def worded(self, semantic: Semantic, seeds: Sequence[int]) -> Pictures:
         """The same seeds with the semantic said in the prompt; of several patterns each seed has the next one."""
-
-        def draw() -> Pictures:
-            template, patterns = self.job.spec.templates[0], semantic.after
-            turns = [(seed, patterns[i % len(patterns)]) for i, seed in enumerate(seeds)]
-            asked = [(_prompt(template, said(pattern, c)), seed) for c in self.concepts for seed, pattern in turns]
-            return generate(self.job.model, asked, self.job.plan)
-
-        return self._kept((f"{semantic.name}, in words", tuple(seeds)), draw)
+        template, patterns = self.job.spec.templates[0], semantic.after
+        turns = [(seed, patterns[i % len(patterns)]) for i, seed in enumerate(seeds)]
+        asked = [(_prompt(template, said(pattern, c)), seed) for c in self.concepts for seed, pattern in turns]
+        return self._drawings.pictures(self.job.model, asked, self.job.plan)
 
     def shuffled(self, semantic: Semantic, seeds: Sequence[int]) -> Pictures:
         """The same pictures, pushed along the semantic's directions with their channels shuffled."""
         channels, found = self.job.model.probe_shape[0], self.directions(semantic)
-        without_sense = {c: _shuffled(d, channels) for c, d in found.items()}
-        return self._kept((f"{semantic.name}, shuffled", tuple(seeds)), lambda: self._pushed(without_sense, seeds))
+        return self._pushed({c: _shuffled(d, channels) for c, d in found.items()}, seeds)
 
     def directions(self, semantic: Semantic) -> dict[str, Direction]:
         """The direction of a semantic for each concept: the whole map, in the text reading of the last step."""
@@ -247,15 +242,7 @@ class Scenes:
 
     def _draw(self, seeds: Sequence[int], steer: Steer | None = None) -> Pictures:
         samples = [(self.text(c), seed) for c in self.concepts for seed in seeds]
-        return generate(self.job.model, samples, self.job.plan, steer)
-
-    def _kept(self, key: tuple[str, tuple[int, ...]], make: Any) -> Pictures:
-        if key in self._pictures:
-            return self._pictures[key]
-        made: Pictures = make()
-        if self._keep:
-            self._pictures[key] = made
-        return made
+        return self._drawings.pictures(self.job.model, samples, self.job.plan, steer)
 
 
 def _prompt(template: str, words: str) -> str:

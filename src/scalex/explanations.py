@@ -16,6 +16,7 @@ from PIL import Image
 from scalex.capture import Progress
 from scalex.classifiers import Classifier, Pictures, classifier
 from scalex.disk import disk_errors, write_atomic
+from scalex.drawings import Drawings
 from scalex.errors import ScalexError, resumable
 from scalex.explaining import Edit, Effect, Explanation, Scenes, explain
 from scalex.jobs import prepare
@@ -61,7 +62,7 @@ def explain_classifier(
         target: the class whose score is watched. classes: the names of a callable's classes, if it has any.
         hierarchy: of semantics, as `scalex.semantics` reads it.
         model, spec: of the generator, as for `scalex.prepare`; by default the embedded organism.
-        out: a folder for the captured latents, `explanation.json` and `explanation.png`; None writes nothing.
+        out: a folder for what is captured and drawn, `explanation.json` and `explanation.png`; None writes nothing.
         seeds: of each level's pictures; vectors: that directions are estimated from. top: how many are pictured, and
             held against shuffled directions.
         edit: "steering", or "words" to say semantics in the prompt in place of steering.
@@ -78,7 +79,8 @@ def explain_classifier(
     keys = {"concepts": list(concepts), "seeds": vectors, "attributes": {}, **overrides}
     job = prepare(model, spec, device=device, **keys)
     with _place(out) as store, _resumed(store, out is not None):
-        scenes = Scenes(job, concepts, semantics, Store.open(store), alpha=alpha, edit=edit)
+        drawings = Drawings.open(out) if out is not None else Drawings()
+        scenes = Scenes(job, concepts, semantics, Store.open(store), alpha=alpha, edit=edit, drawings=drawings)
         how: dict[str, Any] = {"seeds": seeds, "beam": beam, "controls": top, "margin": margin, "progress": progress}
         found = explain(asked, target, semantics, scenes, **how)
     if out is not None:
@@ -87,7 +89,7 @@ def explain_classifier(
 
 
 def _resumed(store: Path, kept: bool) -> AbstractContextManager[None]:
-    return resumable(f"what was captured is kept in {store}") if kept else nullcontext()
+    return resumable(f"what was captured and drawn is kept in {store.parent}") if kept else nullcontext()
 
 
 @contextmanager

@@ -53,7 +53,7 @@ class Checked:
     told: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Gate:
     """All limits that were checked: what is broken first.
 
@@ -63,6 +63,10 @@ class Gate:
 
     rows: tuple[Checked, ...]
     strict: bool
+
+    def __repr__(self) -> str:
+        """Whether it is open, and the limits in numbers."""
+        return f"<Gate{', strict' if self.strict else ''}: {'passed' if self.passed else 'FAILED'}, {self.summary}>"
 
     @property
     def failed(self) -> tuple[Checked, ...]:
@@ -147,9 +151,9 @@ def _check_limits(limits: Mapping[str, float]) -> None:
     if not limits:
         raise ScalexError("no limit is given", "Add --max-lean 0.25, or --max-rate-gap 0.25")
     for kind, limit in limits.items():
-        if not 0 < limit < math.inf:
+        if not 0 < limit <= 1:
             name = "--max-lean" if kind == "lean" else "--max-rate-gap"
-            raise ScalexError(f"{name} is {limit:g}, but a limit is above 0", "Try 0.25")
+            raise ScalexError(f"{name} is {limit:g}, but a limit is above 0 and at most 1", "Try 0.25")
 
 
 def _held(

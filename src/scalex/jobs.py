@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ _PICTURES, _FEWEST = 8, 2  # of each concept, in the report: where concepts are 
 _IN_ALL = 1_000  # pictures, as long as each concept has the fewest
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Job:
     """An audit made ready: the spec with its concepts listed, the loaded model, the prompts and the plan."""
 
@@ -29,6 +29,19 @@ class Job:
     prompts: tuple[Prompt, ...]
     seeds: tuple[int, ...]
     plan: Plan
+
+    def at(self, probe: str | None) -> Job:
+        """The same job, its model read at another probe; None leaves it as it is.
+
+        Raises:
+            ScalexError: the model has no such probe.
+        """
+        return self if probe in (None, self.model.probe) else replace(self, model=self.model.at(str(probe)))
+
+    def __repr__(self) -> str:
+        """How much is asked of which model."""
+        asked = f"{len(self.prompts):,} prompts, {len(self.seeds):,} seeds"
+        return f"<Job: {asked}, {', '.join(analyses_of(self.spec))}; {self.model!r}>"
 
     @property
     def samples(self) -> list[tuple[str, int]]:

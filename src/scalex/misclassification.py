@@ -1,7 +1,8 @@
 """What a scorer says, corrected by what it says of pictures whose values are known.
 
 Rogan and Gladen (1978, American Journal of Epidemiology 107: 71-76): the observed share is share * hit + (1 - share) *
-false, where hit and false are known from a calibration set; for many values `scalex.stats.correct_shares`.
+false, where hit and false are known from a calibration set; for many values `scalex.stats.correct_shares`. A slope of
+shares is stretched alike: it is divided by hit - false.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from scalex.errors import ScalexError
 from scalex.scorers import AttributeScorer, scored
 from scalex.scorers._calling import called, one_hot
 
-__all__ = ["Calibration", "Corrected", "calibrate", "corrected"]
+__all__ = ["Calibration", "Corrected", "Estimate", "Known", "calibrate", "corrected"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,14 +112,30 @@ def _ends(
     calibration: Calibration,
     level: float,
 ) -> tuple[float, float]:
-    z = float(norm.isf((1 - level) / 2))
     others = np.where(np.arange(len(estimate)) == v, 0.0, estimate + 1e-9)
     false = float(calibration.confusion[v] @ (others / others.sum()))
     size = calibration.counts.sum(0)
-    hits, rest = int(size[v]), 1 / float(((others / others.sum()) ** 2 / size).sum())
-    p, count = (n * observed + z**2 / 2) / (n + z**2), n + z**2
-    hit, hits_ = (hits * float(calibration.confusion[v, v]) + 1) / (hits + 2), hits + 2
-    miss, rest_ = (rest * false + 1) / (rest + 2), rest + 2
+    rest = 1 / float(((others / others.sum()) ** 2 / size).sum())
+    hits = _Share(float(calibration.confusion[v, v]), float(size[v]))
+    return _lang_reiczigel(_Share(observed, float(n)), hits, _Share(false, rest), level)
+
+
+class _Share(NamedTuple):
+    """An observed share, and the pictures behind it."""
+
+    share: float
+    n: float
+
+    def padded(self, by: float) -> _Share:
+        """With so many pictures more, half of them called so."""
+        return _Share((self.n * self.share + by / 2) / (self.n + by), self.n + by)
+
+
+def _lang_reiczigel(seen: _Share, hits: _Share, false: _Share, level: float) -> tuple[float, float]:
+    """The interval of a true share, from those of pictures that are called so: of all, of those that show it, and of
+    those that do not."""
+    z = float(norm.isf((1 - level) / 2))
+    (p, count), (hit, hits_), (miss, rest_) = seen.padded(z**2), hits.padded(2.0), false.padded(2.0)
     gain = hit - miss
     if gain <= 0:
         return 0.0, 1.0
@@ -127,3 +144,81 @@ def _ends(
     variance = p * (1 - p) / count + share**2 * hit * (1 - hit) / hits_ + (1 - share) ** 2 * miss * (1 - miss) / rest_
     half, middle = z * math.sqrt(variance) / gain, share + shift
     return float(np.clip(middle - half, 0, 1)), float(np.clip(middle + half, 0, 1))
+
+
+# ---------------------------------------------------------------------------------------------------- readouts
+
+
+class Estimate(NamedTuple):
+    """A number with the ends of its interval; all NaN where it is not to be had."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+_UNKNOWN = Estimate(math.nan, math.nan, math.nan)
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What a readout in 0..1, such as the share of the second of two values, says of pictures of known values.
+
+    Such a readout of other pictures is, in the mean, first + share * (second - first), where share is that of pictures
+    that do show the second value: Rogan and Gladen's equation, which holds for probabilities as it does for calls
+    (Bella et al. 2010, International Conference on Data Mining: 737-742).
+
+    Attributes:
+        first, second: of pictures that show the first value, and the second. Seeds are taken as independent, and
+            templates of a seed as one sample.
+    """
+
+    first: Float[np.ndarray, "templates seeds"]
+    second: Float[np.ndarray, "others more"]
+
+    def gain(self, level: float = 0.95) -> Estimate:
+        """How much farther the readout is for the second value: 1 where it never errs, 0 where it tells nothing.
+
+        The interval is Newcombe's hybrid score (1998, Statistics in Medicine 17: 873-890, method 10), which is wide
+        enough for readouts between 0 and 1.
+        """
+        means = float(self.first.mean()), float(self.second.mean())
+        low, high = (stats.wilson(m, float(x.shape[1]), level) for m, x in zip(means, (self.first, self.second)))
+        down = math.hypot(means[1] - high.low, low.high - means[0])
+        up = math.hypot(high.high - means[1], means[0] - low.low)
+        return Estimate(means[1] - means[0], means[1] - means[0] - down, means[1] - means[0] + up)
+
+    def slope(self, observed: Estimate, level: float = 0.95) -> Estimate:
+        """The slope of the true shares behind the slope of a readout: that over the gain.
+
+        NaN where the gain may be 0, or the observed slope has no interval.
+        """
+        gain = self.gain(level)
+        if not gain.low > 0 or math.isnan(observed.low):
+            return _UNKNOWN
+        return _ratio(observed, gain)
+
+    def share(self, observed: float, seeds: int, level: float = 0.95) -> Estimate:
+        """The true share of the second value behind the mean readout of so many seeds' pictures, within 0 and 1.
+
+        The interval is that of Lang and Reiczigel, as for `corrected`. NaN where the readout tells nothing.
+        """
+        first, second = float(self.first.mean()), float(self.second.mean())
+        found = stats.rogan_gladen(observed, second, 1 - first)
+        if math.isnan(found):
+            return _UNKNOWN
+        hits, false = _Share(second, float(self.second.shape[1])), _Share(first, float(self.first.shape[1]))
+        low, high = _lang_reiczigel(_Share(observed, float(seeds)), hits, false, level)
+        return Estimate(found, min(low, found), max(high, found))
+
+
+def _ratio(top: Estimate, bottom: Estimate) -> Estimate:
+    """The ratio of two independent estimates, the lower one above 0, whatever their intervals are: MOVER-R (Donner and
+    Zou 2012, Statistical Methods in Medical Research 21: 347-359), which is Fieller's where both are symmetric."""
+
+    def end(above: float, below: float, sign: int) -> float:
+        both = top.estimate * bottom.estimate
+        whole = below * (2 * bottom.estimate - below)
+        return (both + sign * math.sqrt(max(0.0, both**2 - above * (2 * top.estimate - above) * whole))) / whole
+
+    return Estimate(top.estimate / bottom.estimate, end(top.low, bottom.high, -1), end(top.high, bottom.low, 1))

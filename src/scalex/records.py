@@ -95,7 +95,7 @@ class Recipe:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Latents:
     """The latents of one reading: `values[i, j, k]` is that of `prompts[i]`, `seeds[j]`, `steps[k]`.
 
@@ -117,6 +117,13 @@ class Latents:
     _rows: dict[tuple[Role, str, str, str], list[int]] = field(
         init=False, repr=False, compare=False, default_factory=dict
     )
+
+    def __repr__(self) -> str:
+        """The reading, and how many there are of each label."""
+        prompts, seeds, steps, width = self.values.shape
+        each = f"seeds in blocks of {self.block}" if self.block > 1 else "seeds"
+        shape = f"{prompts:,} prompts x {seeds:,} {each} x {steps:,} steps x {width:,} numbers"
+        return f"<Latents, {self.reading} reading: {shape}>"
 
     def __post_init__(self) -> None:
         labels = (len(self.prompts), len(self.seeds), len(self.steps))

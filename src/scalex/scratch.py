@@ -18,7 +18,7 @@ from numpy.typing import DTypeLike
 
 from scalex.errors import ScalexError
 
-__all__ = ["MEMORY", "array", "blocks", "budget", "finite", "let_go", "take"]
+__all__ = ["MEMORY", "array", "blocks", "budget", "finite", "in_block", "let_go", "take"]
 
 MEMORY = 2.0
 """GiB up to which an array is held in memory, unless the environment variable `SCALEX_MEMORY` says otherwise."""
@@ -63,11 +63,15 @@ def array(shape: Sequence[int], dtype: DTypeLike) -> Shaped[np.ndarray, "..."]:
 
 def blocks(values: Shaped[np.ndarray, "rows ..."], rows: int | None = None) -> Iterator[slice]:
     """The rows of an array in blocks of about 16 MiB, or of so many. Each is let go when the next is asked for."""
-    each = max(1, values[:1].nbytes)
-    step = max(1, rows or _BLOCK // each)
+    step = max(1, rows or in_block(values[:1].nbytes))
     for start in range(0, len(values), step):
         yield slice(start, min(start + step, len(values)))
         let_go(values)
+
+
+def in_block(row: int) -> int:
+    """How many rows of so many bytes make a block, one at least."""
+    return max(1, _BLOCK // max(1, row))
 
 
 def let_go(values: Shaped[np.ndarray, "..."]) -> None:

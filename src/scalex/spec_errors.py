@@ -46,6 +46,7 @@ _EXAMPLES = {
     "concepts": "Name what to audit, as in `concepts: [nurse, pilot]` or `concepts: {vocabulary: professions}`",
     "attributes": "Name what to compare, as in `attributes: [gender]` or `attributes: {hair: {red: ..., gray: ...}}`",
 }
+_OPTIONS = {"width": "--precision", "precision": "--dtype"}  # of the command line, where they have other names
 _QUOTES = "Put it in quotes: YAML takes bare numbers and dates, yes, no, on and off for something else"
 _UNIONS = ("concepts", "identities", "words", "analyses")
 
@@ -130,13 +131,16 @@ def _explain_one(detail: ErrorDetails, keys: Mapping[str, Iterable[str]]) -> tup
         return f"`{key}` is missing", _EXAMPLES.get(key, "Add it")
     if kind in _MUST_BE:
         bound = next(v for k, v in context.items() if k in {"ge", "gt", "le", "lt", "multiple_of"})
-        return f"`{key}` is {given}, but must be {_MUST_BE[kind]} {int(bound) if bound == int(bound) else bound}", ""
+        return (
+            f"{_named(key)} is {given}, but must be {_MUST_BE[kind]} {int(bound) if bound == int(bound) else bound}",
+            "",
+        )
     if kind == "literal_error":
         known = re.findall(r"'([^']+)'", context["expected"])
-        return f"`{key}` is {given}, but must be {context['expected']}", meant(str(detail["input"]), known)
+        return f"{_named(key)} is {given}, but must be {context['expected']}", meant(str(detail["input"]), known)
     if kind in _SHOULD_BE:
         bare = kind == "string_type" and not isinstance(detail["input"], Mapping | list | None)
-        return f"`{key}` is {given}, but should be {_SHOULD_BE[kind]}", _QUOTES if bare else ""
+        return f"{_named(key)} is {given}, but should be {_SHOULD_BE[kind]}", _QUOTES if bare else ""
     return f"`{key}`: {detail['msg']}", ""
 
 
@@ -144,6 +148,10 @@ def _explain_unknown(loc: tuple[int | str, ...], keys: Mapping[str, Iterable[str
     parent, last = _dotted(loc[:-1]), str(loc[-1])
     known = keys[str(loc[0]) if parent else ""]
     return f"unknown key `{last}`" + (f" in `{parent}`" if parent else ""), did_you_mean(last, known, "Keys")
+
+
+def _named(key: str) -> str:
+    return f"`{key}` ({_OPTIONS[key]})" if key in _OPTIONS else f"`{key}`"
 
 
 def _dotted(loc: tuple[int | str, ...]) -> str:

@@ -10,13 +10,14 @@ Alpha counts in the direction's own length. That of an attribute is the mean dif
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from scalex.direction_files import Direction, load_direction
 from scalex.errors import ScalexError
 from scalex.models import Model, around
 
-__all__ = ["MOST", "Alpha", "Erase", "Push", "check_alphas", "check_steers", "spread", "steer", "together"]
+__all__ = ["MOST", "Alpha", "Erase", "Push", "check_alphas", "check_steers", "edit_key", "spread", "steer", "together"]
 
 MOST = 100.0
 """The greatest alpha, either way: far beyond what leaves a picture."""
@@ -62,6 +63,14 @@ class Push:
         """The edit of these samples. Where alpha is one for all, or by place, they need not be known."""
         return _at(self.steps, _Added(self.direction, _alphas(self.alpha, samples), self.keep_norm))
 
+    def key(self, sample: Sample) -> str | None:
+        """As `edit_key`; None where alphas go by place."""
+        if not isinstance(self.alpha, int | float | Mapping):
+            return None
+        (alpha,) = _alphas(self.alpha, [sample])
+        told = ("push", self.direction.digest, alpha, _told(self.steps), self.keep_norm)
+        return repr(told) if alpha or self.keep_norm else ""
+
 
 @dataclass(frozen=True, eq=False)
 class Erase:
@@ -88,12 +97,23 @@ class Erase:
 
         return _at(self.steps, erased)
 
+    def key(self, sample: Sample) -> str:
+        """As `edit_key`."""
+        centre = b"" if self.centre is None else np.ascontiguousarray(self.centre, "<f8").tobytes()
+        return repr(("erase", self.direction.digest, hashlib.sha256(centre).hexdigest()[:32], _told(self.steps)))
+
 
 def together(*steers: Steer) -> Steer:
     """Several at once: each edit is given what the one before it gives."""
+    return _Together(steers)
 
-    def joined(samples: Sequence[Sample]) -> Edit:
-        edits = [steer(samples) for steer in steers]
+
+@dataclass(frozen=True, eq=False)
+class _Together:
+    steers: tuple[Steer, ...]
+
+    def __call__(self, samples: Sequence[Sample]) -> Edit:
+        edits = [steer(samples) for steer in self.steers]
 
         def edit(value: Values, step: int) -> Values:
             for one in edits:
@@ -102,7 +122,26 @@ def together(*steers: Steer) -> Steer:
 
         return edit
 
-    return joined
+    def key(self, sample: Sample) -> str | None:
+        keys = [edit_key(steer, sample) for steer in self.steers]
+        return None if None in keys else "+".join(key for key in keys if key)
+
+
+@runtime_checkable
+class _Keyed(Protocol):
+    def key(self, sample: Sample) -> str | None: ...
+
+
+def edit_key(steer: Steer | None, sample: Sample) -> str | None:
+    """All that determines the edit of a sample, in words; "" where it leaves a value as it is, None where it does not
+    say: what is drawn under an edit of one's own that has no method `key` is not kept."""
+    if steer is None:
+        return ""
+    return steer.key(sample) if isinstance(steer, _Keyed) else None
+
+
+def _told(steps: Collection[int] | None) -> list[int] | None:
+    return None if steps is None else sorted(set(steps))
 
 
 def _at(steps: Collection[int] | None, edit: Edit) -> Edit:
@@ -244,7 +283,8 @@ def steer(
         with scalex.steer(pipe, "man-to-woman.safetensors", 1.0):
             pipe("a photo of a nurse").images[0].save("nurse.png")
 
-    With guidance, both forwards are steered alike. At alpha 0 pictures are those of the pipeline to the last bit.
+    With guidance, both forwards are steered alike. At alpha 0 pictures are those of the pipeline to the last bit. Each
+    direction is added at the probe that it was found at; what does not say, at that of the first one that does.
 
     Args:
         pipe: a pipeline whose denoiser is of a family that scalex reads; may be offloaded.
@@ -261,16 +301,31 @@ def steer(
     several: list[Any] = list(direction) if isinstance(direction, list | tuple) else [direction]
     alphas = _each(alpha, len(several), isinstance(direction, list | tuple))
     loaded = [load_direction(one) if isinstance(one, str | Path) else one for one in several]
-    found = [one.of.probe for one in loaded if isinstance(one, Direction) and one.of.probe]
-    model = around(pipe, probe=found[0] if found else None, fingerprint=check)
-    for one in loaded:
-        if isinstance(one, Direction):
-            check_steers(one, model)
-    steers: list[Steer] = [
+    steers = [
         Push(one, own, steps, keep_norm) if isinstance(one, Direction) else one for one, own in zip(loaded, alphas)
     ]
-    with Probe(model, together(*steers)(())) as probe, _counted(model, probe):
+    with ExitStack() as hooks:
+        probes = [hooks.enter_context(probe) for probe in _probes(pipe, steers, check)]
+        hooks.enter_context(_counted(probes))
         yield pipe
+
+
+def _probes(pipe: Any, steers: Sequence[Steer], check: bool) -> list[Probe]:
+    """A probe for each place that is steered, with all edits there."""
+    told = [one.direction for one in steers if isinstance(one, Push | Erase)]
+    first = next((direction.of.probe for direction in told if direction.of.probe), "")
+    by_place: dict[str, list[Steer]] = {}
+    for one in steers:
+        own = one.direction.of.probe if isinstance(one, Push | Erase) else ""
+        by_place.setdefault(own or first, []).append(one)
+    found = []
+    for place, edits in (by_place or {first: []}).items():
+        model = around(pipe, probe=place or None, fingerprint=check)
+        for one in edits:
+            if isinstance(one, Push | Erase):
+                check_steers(one.direction, model)
+        found.append(Probe(model, together(*edits)(())))
+    return found
 
 
 def _each(alpha: Any, n: int, several: bool) -> list[Any]:
@@ -283,9 +338,10 @@ def _each(alpha: Any, n: int, several: bool) -> list[Any]:
 
 
 @contextmanager
-def _counted(model: Model, probe: Probe) -> Iterator[None]:
-    """Tells the probe at which denoising step each forward is: timesteps fall, until a new picture begins."""
-    names = list(inspect.signature(type(model.denoiser()).forward).parameters)[1:]
+def _counted(probes: Sequence[Probe]) -> Iterator[None]:
+    """Tells the probes at which denoising step each forward is: timesteps fall, until a new picture begins."""
+    denoiser = probes[0].model.denoiser()
+    names = list(inspect.signature(type(denoiser).forward).parameters)[1:]
     step, last = 0, math.inf
 
     def begin(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -293,9 +349,10 @@ def _counted(model: Model, probe: Probe) -> Iterator[None]:
         at = float(torch.as_tensor({**dict(zip(names, args)), **kwargs}["timestep"]).flatten()[0])
         step = step + (at < last) if at <= last < math.inf else 0
         last = at
-        probe.begin(step)
+        for probe in probes:
+            probe.begin(step)
 
-    handle = model.denoiser().register_forward_pre_hook(begin, with_kwargs=True)
+    handle = denoiser.register_forward_pre_hook(begin, with_kwargs=True)
     try:
         yield
     finally:

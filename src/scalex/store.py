@@ -68,7 +68,7 @@ class Swept:
     bytes: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Store:
     """The samples in one place. Open it with `Store.open`; any number of processes may hold it open and write."""
 
@@ -76,6 +76,10 @@ class Store:
     fillable: bool
     _tables: dict[str, SampleTable] = field(default_factory=dict, repr=False, compare=False)
     _filling: set[str] = field(default_factory=set, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        """Where it is, and whether it may be written to."""
+        return f"<Store at {self.place.address}{'' if self.fillable else ', only to be read'}>"
 
     @staticmethod
     def open(path: str | Path, *, create: bool = True) -> Store:
@@ -380,10 +384,16 @@ def _found(place: Place) -> None:
     place.write(_FORMAT_FILE, json.dumps(_FORMAT) + "\n")
 
 
+def _elsewhere(address: str) -> str:
+    """The way out where an address holds no store: the one beside it, where that is a run's folder."""
+    beside = Path(address) / "store"
+    return f"It is in {beside}" if (beside / _FORMAT_FILE).is_file() else f"Capture into it first. {ANOTHER}"
+
+
 def _check_format(place: Place) -> None:
     written = place.read(_FORMAT_FILE)
     if written is None:
-        raise ScalexError(f"{place.address} is no store", f"Capture into it first. {ANOTHER}")
+        raise ScalexError(f"{place.address} is no store", _elsewhere(place.address))
     try:
         declared: Any = json.loads(written)
     except ValueError as error:

@@ -21,7 +21,7 @@ from scalex.jobs import Job
 from scalex.records import Prompt, Reading
 from scalex.trajectory import Everywhere
 
-__all__ = ["Sweep", "probe_sweep"]
+__all__ = ["CONCEPTS", "Sweep", "probe_sweep", "some_concepts"]
 
 CONCEPTS = 8
 """How many of the spec's concepts are asked about; the block that shows one shows the others."""
@@ -66,11 +66,9 @@ def probe_sweep(
         concepts: how many of its concepts, evenly from its list. seeds: how many; None is the spec's.
 
     Raises:
-        ScalexError: the spec has no attributes, or as `capture`.
+        ScalexError: the spec has no attributes, there are fewer than one `concepts`, or as `capture`.
     """
-    if not job.spec.attributes:
-        raise ScalexError("a sweep needs an attribute whose variants a probe is to tell apart", "Add attributes")
-    chosen = _some(job, concepts)
+    chosen = some_concepts(job, concepts)
     prompts = [p for p in job.prompts if p.role == "concept" and p.attribute and p.concept in chosen]
     numbers = job.seeds[: seeds or len(job.seeds)]
     samples = list(dict.fromkeys((p.text, seed) for p in prompts for seed in numbers))
@@ -81,8 +79,16 @@ def probe_sweep(
     return Sweep(pd.DataFrame(rows), tuple(chosen), len(numbers), len(samples))
 
 
-def _some(job: Job, n: int) -> list[str]:
-    """So many concepts of those that have variants, evenly from the list."""
+def some_concepts(job: Job, n: int) -> list[str]:
+    """So many concepts of those that have variants, evenly from the spec's list.
+
+    Raises:
+        ScalexError: n is less than one, the spec has no attributes, or none of its concepts is captured in variants.
+    """
+    if n < 1:
+        raise ScalexError(f"a sweep over {n} concepts reads nothing", "Take at least one")
+    if not job.spec.attributes:
+        raise ScalexError("a sweep needs an attribute whose variants a probe is to tell apart", "Add attributes")
     known = list(dict.fromkeys(p.concept for p in job.prompts if p.role == "concept" and p.attribute))
     if not known:
         raise ScalexError("no analysis of the spec takes variants of its concepts", "Add defaults to analyses")

@@ -66,7 +66,7 @@ class Probe:
     """
 
     def __init__(self, model: Model, edit: Edit | None = None) -> None:
-        self._model, self._module, self._shape = model, model.probe_module(), model.probe_shape
+        self.model, self._module, self._shape = model, model.probe_module(), model.probe_shape
         self._name = f"{model.probe} ({type(self._module).__name__})"
         self.edit = edit
         self._stop = False
@@ -82,10 +82,10 @@ class Probe:
         self._handle.remove()
 
     def _hook(self, module: torch.nn.Module, inputs: Any, output: Any) -> Any:
-        value = self._model.read_probe(output)
+        value = self.model.read_probe(output)
         if self.edit is not None and self._at is not None:
             value = self.edit(value, self._at)
-            output = self._model.write_probe(output, value)
+            output = self.model.write_probe(output, value)
         self._seen.append(value)
         if self._stop:
             raise _Stopped

@@ -115,7 +115,7 @@ def file_name(text: str) -> str:
 
 def did_you_mean(name: str, known: Iterable[str], what: str = "Known") -> str:
     """The way out of a wrong name: the nearest known one, or where none is near the first dozen of them."""
-    names = sorted(known)
+    names = sorted(set(known))
     if near := meant(name, names):
         return near
     rest = f" and {len(names) - 12} more" if len(names) > 12 else ""

@@ -17,30 +17,33 @@ from scalex.cli import (
     library,
     mitigating,
     organisms,
+    probes,
     steering,
     stores,
 )
+from scalex.cli._help import DIRECTIONS, REST, Group
 from scalex.errors import ScalexError
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="scalex",
+    cls=Group,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 app.add_typer(audits.app)
-app.add_typer(autoencoders.app)
-app.add_typer(directions.app)
+app.add_typer(probes.app)
 app.add_typer(steering.app)
-app.add_typer(explain.app)
-app.add_typer(doctor.app)
 app.add_typer(mitigating.app)
-app.add_typer(organisms.app, name="organism")
-app.add_typer(stores.app, name="store")
-app.add_typer(library.app, name="directions")
+app.add_typer(directions.app)
+app.add_typer(library.app, name="directions", rich_help_panel=DIRECTIONS)
+app.add_typer(autoencoders.app)
+app.add_typer(explain.app)
+app.add_typer(stores.app, name="store", rich_help_panel=REST)
+app.add_typer(organisms.app, name="organism", rich_help_panel=REST)
+app.add_typer(doctor.app)
 
 _UsageError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "UsageError")  # click's, or typer's own
 

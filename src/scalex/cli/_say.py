@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SHOWN",
+    "be_quiet",
     "finish",
     "progress",
     "records",
@@ -33,6 +36,15 @@ __all__ = [
 
 
 SHOWN = 20  # images, or files that were skipped, on the screen
+_EVERY = 60.0  # seconds between lines where there is no terminal
+
+_quiet: ContextVar[bool] = ContextVar("quiet", default=False)
+
+
+def be_quiet(asked: bool) -> bool:
+    """Whether this command says neither progress nor notes."""
+    _quiet.set(asked)
+    return asked
 
 
 def say_outlook(job: Job, ahead: Outlook, as_json: bool) -> None:
@@ -70,6 +82,8 @@ def say_training(stages: Sequence[StageOutlook], size: int, device: str, as_json
 
 def say_notes(notes: list[str]) -> None:
     """What the report notes of the run, on standard error."""
+    if _quiet.get():
+        return
     for note in notes:
         typer.echo(f"scalex: note: {note}", err=True)
 
@@ -110,20 +124,71 @@ def records(findings: Any) -> list[dict[str, Any]]:
     return records
 
 
+class _Lines:
+    """Progress where there is no terminal: a line when a task is done, and one a minute until then."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._tasks: list[tuple[str, int]] = []
+        self._said = clock()
+
+    def add_task(self, name: str, total: int, note: str) -> int:
+        self._tasks.append((name, total))
+        return len(self._tasks) - 1
+
+    def update(self, task: int, completed: int, note: str, **_: Any) -> None:
+        name, total = self._tasks[task]
+        if completed < total and self._clock() - self._said < _EVERY:
+            return
+        self._said = self._clock()
+        typer.echo(f"scalex: {name} {completed:,}/{total:,}, {note}", err=True)
+
+
+class _Silence:
+    """Progress that nobody asked to see."""
+
+    def add_task(self, *_: Any, **__: Any) -> int:
+        return 0
+
+    def update(self, *_: Any, **__: Any) -> None:
+        pass
+
+
+class _Bars:
+    """Progress in a terminal: bars that appear when there is something to do."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(compact=True),
+            console=Console(stderr=True),
+        )
+        self.update = self._bars.update
+        self.stop = self._bars.stop
+
+    def add_task(self, name: str, total: int, note: str) -> int:
+        self._bars.start()
+        return self._bars.add_task(name, total=total, note=note)
+
+
 @contextmanager
 def _bar() -> Iterator[Any]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-        TimeRemainingColumn(compact=True),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        yield bar
+    if _quiet.get():
+        yield _Silence()
+    elif not sys.stderr.isatty():
+        yield _Lines()
+    else:
+        bars = _Bars()
+        try:
+            yield bars
+        finally:
+            bars.stop()
 
 
 @contextmanager
@@ -134,11 +199,13 @@ def progress(*stages: str) -> Iterator[list[Callable[[int, int], None]]]:
 
 
 def _show(bar: Any, stage: str, began: dict[str, Any], done: int, total: int) -> None:
+    if not total:
+        return
     if began.get("total") != total or done < began["done"]:  # the first of a stage, or of its next part
         began |= {"at": time.monotonic(), "task": bar.add_task(stage, total=total, note=""), "total": total}
     began["done"] = done
     rate = done / max(1e-9, time.monotonic() - began["at"])
-    bar.update(began["task"], completed=done, total=total, note=f"{rate:,.0f}/s")
+    bar.update(began["task"], completed=done, total=total, note=f"{rate:,.{0 if rate >= 10 else 1}f}/s")
 
 
 @contextmanager

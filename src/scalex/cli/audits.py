@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from scalex.cli._help import AUDIT, GATE, command
 from scalex.cli._options import (
+    AnalysisOpt,
     DryOpt,
     JsonOpt,
     LeanDirectionOpt,
@@ -32,7 +34,15 @@ app = typer.Typer()
 _CREW = ("workers", "engine", "address")
 
 
-@app.command()
+@command(
+    app,
+    group=AUDIT,
+    examples=[
+        "scalex audit",
+        "scalex audit stabilityai/sd-turbo --spec audit.yaml --out runs/turbo",
+        "scalex audit path/to/model --spec audit.yaml --seeds 64 --dry-run",
+    ],
+)
 @taking(JOB, CREW, LOOKS)
 def audit(
     given: Given,
@@ -48,13 +58,18 @@ def audit(
     done = _audited(model, given, keys_of(given), out, dry_run, json_, validate)
     if done is None:
         return
-    counts = done.findings.groupby(["analysis", "reading", "attribute"]).verdict.value_counts()
-    for row in counts.reset_index().itertuples(index=False):
-        typer.echo(" / ".join(map(str, row[:-1])) + f": {row[-1]}")
-    typer.echo(f"Report: {done.report}")
+    typer.echo(f"{done.summary}\nReport: {done.report}")
 
 
-@app.command("discover-associations")
+@command(
+    app,
+    "discover-associations",
+    group=AUDIT,
+    examples=[
+        "scalex discover-associations",
+        "scalex discover-associations path/to/model --concepts nurse,pilot --words adjectives",
+    ],
+)
 @taking(JOB, CREW, {"moments": MomentsOpt})
 def discover_associations(
     given: Given,
@@ -88,7 +103,14 @@ def discover_associations(
     typer.echo(f"{len(found)} associations stand out\nReport: {done.report}")
 
 
-@app.command()
+@command(
+    app,
+    group=AUDIT,
+    examples=[
+        "scalex capture path/to/model --spec audit.yaml --out runs/mine",
+        "scalex capture path/to/model --spec audit.yaml --store s3://bucket/latents --shard 2/8",
+    ],
+)
 @taking(JOB, CREW, LOOKS)
 def capture(
     given: Given,
@@ -122,50 +144,31 @@ def capture(
             manifest = auditing.draw_pictures(job, folder, manifest, drawn)
     say_notes(manifest["notes"])
     told = {"asked": "n_samples", "captured": "n_captured", "recipes": "recipes"}
-    say({"run": str(folder)} | {name: manifest[key] for name, key in told.items()}, json_)
-
-
-@app.command("probe-sweep")
-@taking(JOB, without=("store", "probe"))
-def probe_sweep(
-    given: Given,
-    model: ModelArg = None,
-    concepts: Annotated[int, typer.Option("--concepts", help="How many of the spec's concepts to ask about.")] = 8,
-    json_: JsonOpt = False,
-) -> None:
-    """Say which block of a model tells the variants of an attribute apart best, and so where to read it."""
-    from scalex import sweep
-
-    job = job_of(model, given)
-    with progress("sweep") as (done,):
-        found = sweep.probe_sweep(job, concepts=concepts, progress=done)
     if json_:
-        say_json({"best": records(found.best()), "table": records(found.table)})
+        say_json({"run": str(folder)} | {name: manifest[key] for name, key in told.items()})
         return
-    kept = found.table[found.table.kept]
-    columns = ["reading", "step", "attribute", "probe", "auc", "least", "effect"]
-    rows = [tuple(f"{x:.3f}" if isinstance(x, float) else str(x) for x in row) for row in kept[columns].to_numpy()]
-    say_table([("reading", "step", "attribute", "probe", "AUC", "worst", "effect"), *rows])
-    for row in found.best().itertuples(index=False):
-        used = " (as it is)" if row.probe == job.model.probe else f": --probe {row.probe}"
-        typer.echo(f"{row.reading} reading: {row.probe} tells variants apart best, AUC {row.auc:.3f}{used}")
+    typer.echo(
+        f"{folder}: {manifest['n_samples']:,} samples asked for, {manifest['n_captured']:,} captured now; "
+        f"`scalex analyze {folder}` comes next"
+    )
 
 
-@app.command()
+@command(app, group=AUDIT, examples=["scalex analyze runs/mine --analysis all"])
 def analyze(
     run: RunArg,
-    analysis: Annotated[list[str] | None, typer.Option("--analysis", help="Only this one; may be repeated.")] = None,
+    analysis: AnalysisOpt = None,
     store: MovedOpt = None,
     json_: JsonOpt = False,
 ) -> None:
     """Analyse the stored latents of a run again, without the model."""
     from scalex import auditing
 
-    result = auditing.analyze(run, analysis, store=store)
-    say_json(records(result.findings)) if json_ else typer.echo(f"{len(result.findings)} findings in {run}")
+    result = auditing.analyze(run, "all" if analysis and "all" in analysis else analysis, store=store)
+    told = f"{len(result.findings)} findings in {run}; `scalex report {run}` shows them"
+    say_json(records(result.findings)) if json_ else typer.echo(told)
 
 
-@app.command()
+@command(app, group=AUDIT, examples=["scalex report runs/mine"])
 def report(run: RunArg, json_: JsonOpt = False) -> None:
     """Render the report of a run again."""
     from scalex import auditing
@@ -174,7 +177,11 @@ def report(run: RunArg, json_: JsonOpt = False) -> None:
     say_json({"report": page}) if json_ else typer.echo(page)
 
 
-@app.command()
+@command(
+    app,
+    group=GATE,
+    examples=["scalex compare runs/mine runs/tuned", "scalex compare runs/mine path/to/tuned --out runs/compare"],
+)
 @taking(JOB, CREW, {"lean_direction": LeanDirectionOpt}, without=("lora",))
 def compare(
     given: Given,
@@ -200,7 +207,15 @@ def compare(
     typer.echo(f"{done.headline}\nReport: {done.report}")
 
 
-@app.command("check")
+@command(
+    app,
+    "check",
+    group=GATE,
+    examples=[
+        "scalex check runs/mine --max-lean 0.25 --attribute gender --junit check.xml",
+        "scalex check runs/mine --max-rate-gap 0.3 --strict",
+    ],
+)
 def check_run(
     run: RunArg,
     max_lean: Annotated[
@@ -209,7 +224,7 @@ def check_run(
     max_rate_gap: Annotated[
         float | None, typer.Option("--max-rate-gap", help="How far a share of pictures may be from even.")
     ] = None,
-    on: Annotated[list[str] | None, typer.Option("--on", help="Only this attribute; may be repeated.")] = None,
+    on: Annotated[list[str] | None, typer.Option("--attribute", "--on", help="Only this one; may be repeated.")] = None,
     concept: Annotated[list[str] | None, typer.Option("--concept", help="Only this one; may be repeated.")] = None,
     reading: Annotated[str | None, typer.Option("--reading", help="Leans of this one: text or picture.")] = None,
     strict: Annotated[

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from scalex.cli._options import JsonOpt, ModelArg, OutOpt
+from scalex.cli._help import INSIDE, command
+from scalex.cli._options import JsonOpt, ModelArg, OutOpt, ScorerOpt
 from scalex.cli._say import progress, records, say_json, say_table
 from scalex.cli._taking import JOB, Given, job_of, kept_step, taking
 
@@ -16,7 +17,7 @@ __all__ = ["app"]
 app = typer.Typer()
 
 
-@app.command("train-sae")
+@command(app, "train-sae", group=INSIDE, examples=["scalex train-sae path/to/model --spec audit.yaml --out runs/sae"])
 @taking(JOB, without=("seeds",))
 def train_sae(
     given: Given,
@@ -70,7 +71,15 @@ def train_sae(
     typer.echo(str(out))
 
 
-@app.command("ablate")
+@command(
+    app,
+    "ablate",
+    group=INSIDE,
+    examples=[
+        "scalex ablate runs/sae --attribute gender --value woman",
+        "scalex ablate --direction runs/steer/directions/gender.safetensors --concept nurse",
+    ],
+)
 @taking(JOB, without=("store", "seeds"))
 def ablate(
     given: Given,
@@ -96,16 +105,25 @@ def ablate(
     concept: Annotated[list[str] | None, typer.Option("--concept", help="Of the spec; may be repeated.")] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=4, help="Pictures of each prompt.")] = 16,
     first_seed: Annotated[int, typer.Option("--first-seed", min=0, help="Where seeds begin.")] = 1000,
+    scorer: ScorerOpt = None,
     json_: JsonOpt = False,
 ) -> None:
-    """Switch latents or directions off while pictures are made, and say what leaves and what stays."""
-    from scalex.ablation import switch_off
+    """Switch latents or directions off while pictures are made, and say what leaves and what stays.
+
+    Without --scorer an organism's pictures are read by its exact readout; of other models it is only said how far they
+    move.
+    """
+    from scalex.runs import make_folder
+    from scalex.store import Store
+    from scalex.switching import switch_off
 
     job = job_of(model, given, seeds=seeds, first_seed=first_seed, analyses=["defaults"])
     asked: dict[str, Any] = {"latents": latent or (), "directions": direction or (), "concepts": concept or None}
     asked |= {"attribute": attribute, "value": value, "top": top, "scale": scale}
-    with progress("pictures") as (done,):
-        found = switch_off(job, sae, progress=done, **asked)
+    if scorer == "picture":
+        asked["store"] = Store.open(make_folder(out) / "store")
+    with progress("capture", "pictures") as (captured, done):
+        found = switch_off(job, sae, scorers=scorer, capturing=captured, progress=done, **asked)
     found.save(out)
     rows = records(found.table)
     if json_:

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from scalex.cli._options import DeviceOpt, JsonOpt, ModelArg, MovedOpt, RunArg
+from scalex.cli._help import DIRECTIONS, INSIDE, command
+from scalex.cli._options import DeviceOpt, JsonOpt, ModelArg, MovedOpt, RunArg, ScorerOpt
 from scalex.cli._say import SHOWN, progress, records, say_json, say_table
 from scalex.cli._taking import JOB, Given, job_of, kept_step, numbers, taking
 
@@ -16,7 +17,7 @@ __all__ = ["app"]
 app = typer.Typer()
 
 
-@app.command()
+@command(app, group=INSIDE, examples=["scalex discover path/to/model --spec audit.yaml --method pca --method sefa"])
 @taking(JOB)
 def discover(
     given: Given,
@@ -30,26 +31,44 @@ def discover(
     reading: Annotated[str, typer.Option("--reading", help="text or picture.")] = "picture",
     keep: Annotated[str, typer.Option("--keep", help="The step: first, last, all, or a number from 0.")] = "last",
     pooling: Annotated[str, typer.Option("--pooling", help="Of latents: full, grid:N or mean.")] = "full",
+    validate: Annotated[
+        bool, typer.Option("--validate", help="Push along each of them: which attributes do pictures follow by?")
+    ] = False,
+    scorer: Annotated[
+        str, typer.Option("--scorer", help="What reads pushed pictures, as for `scalex validate`.")
+    ] = "picture",
     json_: JsonOpt = False,
 ) -> None:
     """Find directions without prompts for them, name those that have a name, and save them as files."""
     from scalex.discovering import discover_directions
+    from scalex.store import Store
+    from scalex.validation.discovered import validate_discovered
 
     job = job_of(model, given, analyses=["naming"])
     options: dict[str, Any] = {"reading": reading, "keep": kept_step(keep), "pooling": pooling}
-    with progress("captured") as (captured,):
+    with progress("capture", "learn", "push") as (captured, learned, pushed):
         done = discover_directions(job, out, method or ["pca"], n, store=given["store"], progress=captured, **options)
+        if validate:
+            held = Store.open(given["store"]) if given["store"] else None
+            asked: dict[str, Any] = {"scorer": scorer, "store": held, "capturing": learned, "pushing": pushed}
+            done = validate_discovered(job, done, **asked).discovered
     rows = records(done.table)
     if json_:
         say_json(rows)
         return
-    say_table([(row["name"], f"{row['share']:.1%}", row["words"] or f"({row['reason']})") for row in rows])
+    say_table([_found(row) for row in rows])
     for what in dict.fromkeys((row["method"], row["share_of"]) for row in rows):
         typer.echo(f"{what[0]}: shares are of {what[1]}")
     typer.echo(f"Directions: {done.folder / 'directions.csv'}")
 
 
-@app.command()
+def _found(row: dict[str, Any]) -> tuple[str, ...]:
+    """A direction in words."""
+    moves = (f"moves {row['moves']}" if row["moves"] else "moves nothing",) if "moves" in row else ()
+    return row["name"], f"{row['share']:.1%}", row["words"] or f"({row['reason']})", *moves
+
+
+@command(app, group=DIRECTIONS, examples=["scalex images photos --run runs/mine"])
 def images(
     folder: Annotated[Path, typer.Argument(help="Folder of images; subfolders and labels.csv label them.")],
     run: Annotated[Path, typer.Option("--run", help="Folder of the run whose prompts they are held against.")],
@@ -89,7 +108,11 @@ def images(
         typer.echo(line)
 
 
-@app.command()
+@command(
+    app,
+    group=DIRECTIONS,
+    examples=["scalex validate runs/mine --most 4", "scalex validate runs/mine --concept nurse --attribute gender"],
+)
 def validate(
     run: RunArg,
     attribute: Annotated[list[str] | None, typer.Option("--attribute", help="Only this one; may be repeated.")] = None,
@@ -99,7 +122,8 @@ def validate(
     ] = None,
     most: Annotated[int, typer.Option("--most", min=1, help="Findings to try, the strongest first.")] = 12,
     alphas: Annotated[
-        str | None, typer.Option("--alphas", help="To push by, as -1,-0.5,0,0.5,1: 1 is from one value to the other.")
+        str | None,
+        typer.Option("--alphas", "--alpha", help="To push by, as -1,-0.5,0,0.5,1: 1 is from one value to the other."),
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", help="Pictures at each alpha.")] = 16,
     start: Annotated[
@@ -108,14 +132,19 @@ def validate(
     controls: Annotated[
         int, typer.Option("--controls", min=0, help="Random directions to compare with, and as many shuffled ones.")
     ] = 2,
-    scorer: Annotated[
-        str,
+    probe: Annotated[
+        str | None,
+        typer.Option("--probe", help="The block to push at, not the one that was read: see `probe-sweep --patch`."),
+    ] = None,
+    calibrate: Annotated[
+        int,
         typer.Option(
-            "--scorer",
-            help="What reads pictures: `picture` (the run's own reading), `exact` (of an organism), clip:FOLDER, "
-            "classifier:FOLDER, or package.module:function.",
+            "--calibrate",
+            min=0,
+            help="Pictures of each value's own prompts that tell what the scorer gets wrong, to take it out of slopes.",
         ),
-    ] = "picture",
+    ] = 0,
+    scorer: ScorerOpt = "picture",
     store: MovedOpt = None,
     device: DeviceOpt = None,
     json_: JsonOpt = False,
@@ -123,7 +152,8 @@ def validate(
     """Push along the directions of a run's strongest findings: do pictures change as they say, and what else does?"""
     from scalex.validation.dose_response import Doses, validate
 
-    doses = Doses(numbers(alphas, "--alphas") if alphas else Doses.alphas, seeds, start=start, controls=controls)
+    pushed_by = numbers(alphas, "--alphas") if alphas else Doses.alphas
+    doses = Doses(pushed_by, seeds, start=start, controls=controls, probe=probe, calibrate=calibrate)
     with progress("capture directions", "push") as (learned, pushed):
         done = validate(
             run,
@@ -131,7 +161,7 @@ def validate(
             concepts=concept or (),
             most=most,
             doses=doses,
-            scorer=scorer,
+            scorer=scorer or "picture",
             store=store,
             device=device,
             capturing=learned,
@@ -141,7 +171,15 @@ def validate(
         typer.echo(line)
 
 
-@app.command("name")
+@command(
+    app,
+    "name",
+    group=DIRECTIONS,
+    examples=[
+        "scalex name runs/mine --attribute gender --save gender.safetensors",
+        "scalex name runs/mine --direction gender.safetensors --reading picture",
+    ],
+)
 def name_(
     run: RunArg,
     direction: Annotated[Path | None, typer.Option("--direction", help="File of a direction.")] = None,
@@ -164,7 +202,7 @@ def name_(
         typer.echo(line)
 
 
-@app.command("nearest")
+@command(app, "nearest", group=DIRECTIONS, examples=["scalex nearest runs/mine --concept nurse --top 5"])
 def nearest_(
     run: RunArg,
     direction: Annotated[Path | None, typer.Option("--direction", help="File of a direction.")] = None,

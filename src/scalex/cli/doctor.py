@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from scalex.cli._help import REST, command
 from scalex.cli._options import JsonOpt
 from scalex.cli._say import say_json
 
@@ -12,7 +13,7 @@ __all__ = ["app"]
 app = typer.Typer()
 
 
-@app.command()
+@command(app, group=REST, examples=["scalex doctor"])
 def doctor(json_: JsonOpt = False) -> None:
     """Say what is installed, what is missing and what that means."""
     from scalex.doctor import examine

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from scalex.cli._help import INSIDE, command
 from scalex.cli._options import DeviceOpt, JsonOpt, SpecOpt, StepsOpt, UnetOpt
 from scalex.cli._say import progress, say_json, say_table
 from scalex.errors import ScalexError
@@ -17,7 +18,12 @@ __all__ = ["app"]
 app = typer.Typer()
 
 
-@app.command("explain")
+@command(
+    app,
+    "explain",
+    group=INSIDE,
+    examples=["scalex explain path/to/classifier --class pilot --concepts person --hierarchy semantics.yaml"],
+)
 def explain_(
     classifier: Annotated[Path, typer.Argument(help="Local folder of an image-classification model (transformers).")],
     target: Annotated[str, typer.Option("--class", help="The class whose probability is watched.")],

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from scalex.cli._help import Group, command
 from scalex.cli._options import DeviceOpt, JsonOpt, UnetOpt
 from scalex.cli._say import say_json, say_table
 from scalex.errors import ScalexError
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Directions that were saved: list, show, export.", no_args_is_help=True)
+app = typer.Typer(cls=Group, help="Directions that were saved: list, show, export.", no_args_is_help=True)
 
 FileArg = Annotated[str, typer.Argument(help="File of a direction, or its name in the library.")]
 FolderOpt = Annotated[
@@ -30,7 +31,7 @@ ForOpt = Annotated[
 ]
 
 
-@app.command("ls")
+@command(app, "ls", examples=["scalex directions ls runs/steer/directions --model path/to/model"])
 def directions_ls(
     folder: Annotated[
         Path | None, typer.Argument(help="Folder of directions; else that of SCALEX_DIRECTIONS, or ./directions.")
@@ -55,7 +56,7 @@ def directions_ls(
     say_table([_line(row, loaded is not None) for row in rows])
 
 
-@app.command("show")
+@command(app, "show", examples=["scalex directions show gender.safetensors"])
 def directions_show(
     file: FileArg,
     folder: FolderOpt = None,
@@ -85,7 +86,7 @@ def directions_show(
         typer.echo(f"It fits {model}.", err=json_)
 
 
-@app.command("export")
+@command(app, "export", examples=["scalex directions export gender.safetensors --to npy"])
 def directions_export(
     file: FileArg,
     to: Annotated[str | None, typer.Option("--to", help="npy, json or safetensors; else as --out ends.")] = None,

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from scalex.cli._help import DIRECTIONS, command
 from scalex.cli._options import JsonOpt, ModelArg, OutOpt
 from scalex.cli._say import progress, say_notes, say_table
 from scalex.cli._taking import JOB, Given, job_of, taking
+from scalex.errors import resumable
 
 __all__ = ["app"]
 
 app = typer.Typer()
 
 
-@app.command()
+@command(
+    app, group=DIRECTIONS, examples=["scalex mitigate path/to/model --spec audit.yaml --attribute gender --target 0.5"]
+)
 @taking(JOB)
 def mitigate(
     given: Given,
@@ -39,18 +43,24 @@ def mitigate(
     json_: JsonOpt = False,
 ) -> None:
     """Steer pictures so that rates reach a target; measure what is left of the bias, and what suffers."""
+    from scalex.drawings import Drawings
     from scalex.mitigation import evaluate, fit, notes_of, write_report
     from scalex.runs import make_folder, store_of
     from scalex.store import Store
 
     job = job_of(model, given)
-    held = Store.open(store_of(make_folder(out), given["store"]))
-    with progress("calibrate", "evaluate") as (calibrated, evaluated):
-        mitigation = fit(job, held, attribute, target, values=value, concepts=concept, keep=keep, progress=calibrated)
+    held, drawn = Store.open(store_of(make_folder(out), given["store"])), Drawings.open(out)
+    asked: dict[str, Any] = {"values": value, "concepts": concept, "keep": keep, "drawings": drawn}
+    with (
+        progress("calibrate", "evaluate") as (calibrated, evaluated),
+        resumable(f"what was captured and drawn is kept in {out}"),
+    ):
+        mitigation = fit(job, held, attribute, target, **asked, progress=calibrated)
         mitigation.save_pretrained(out)
         first = max(mitigation.made.seeds) + 1_000_000
-        found = evaluate(job, mitigation, held, seeds=range(first, first + fresh), progress=evaluated)
-    files = write_report(job, mitigation, found, out)
+        numbers = range(first, first + fresh)
+        found = evaluate(job, mitigation, held, seeds=numbers, drawings=drawn, progress=evaluated)
+        files = write_report(job, mitigation, found, out, drawn)
     say_notes(list(notes_of(mitigation)))
     if json_:
         typer.echo(found.text)

@@ -8,16 +8,19 @@ from typing import Annotated
 
 import typer
 
+from scalex.cli._help import Group, command
 from scalex.cli._options import DevicesOpt, DryOpt, FolderArg, JsonOpt, OrganismArg, OutOpt
 from scalex.cli._say import finish, progress, say_json, say_training, stages
 from scalex.errors import ScalexError
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Model organisms: small diffusion models with planted associations.", no_args_is_help=True)
+app = typer.Typer(
+    cls=Group, help="Model organisms: small diffusion models with planted associations.", no_args_is_help=True
+)
 
 
-@app.command("train")
+@command(app, "train", examples=["scalex organism train organism.yaml --out organisms/mine --dry-run"])
 def train(
     spec: Annotated[Path, typer.Argument(help="YAML file that says what to plant.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the organism.")],
@@ -41,7 +44,7 @@ def train(
     say_json({"organism": str(out)}) if json_ else typer.echo(str(out))
 
 
-@app.command("check")
+@command(app, "check", examples=["scalex organism check organisms/mine --images 64"])
 def check(
     folder: FolderArg,
     images: Annotated[int, typer.Option("--images", min=8, help="Pictures of each neutral caption.")] = 64,
@@ -65,7 +68,7 @@ def check(
     finish(list(result.marks), json_)
 
 
-@app.command("score")
+@command(app, "score", examples=["scalex organism score organisms/mine --seeds 32"])
 def score(
     folder: OrganismArg = None,
     out: OutOpt = Path("runs/score"),
@@ -85,7 +88,7 @@ def score(
     finish(marks, json_)
 
 
-@app.command("lora")
+@command(app, "lora", examples=["scalex organism lora --role pilot --woman 0.9 --out loras/pilot"])
 def lora_of(
     role: Annotated[str, typer.Option("--role", help="The role that is to draw other shares.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the LoRA.")],

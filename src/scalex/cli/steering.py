@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from scalex.cli._help import DIRECTIONS, command
 from scalex.cli._options import JsonOpt, ModelArg
 from scalex.cli._say import progress, say_json
 from scalex.cli._taking import JOB, Given, job_of, numbers, taking
@@ -23,7 +24,14 @@ app = typer.Typer()
 _SHOWN = 4  # concepts, where none is named
 
 
-@app.command()
+@command(
+    app,
+    group=DIRECTIONS,
+    examples=[
+        "scalex steer --attribute gender --concept pilot",
+        "scalex steer path/to/model --spec audit.yaml --attribute gender --start man --alphas=-1,0,1",
+    ],
+)
 @taking(JOB)
 def steer(
     given: Given,
@@ -41,7 +49,7 @@ def steer(
         Path | None, typer.Option("--direction", help="File of a direction, instead of an attribute.")
     ] = None,
     alpha: Annotated[
-        str, typer.Option("--alpha", help="How far: 1 is from the first variant to the second.")
+        str, typer.Option("--alphas", "--alpha", help="How far: 1 is from the first variant to the second.")
     ] = "-1,-0.5,0,0.5,1",
     start: Annotated[
         str | None, typer.Option("--start", help="Begin with the prompt of this value, not with the neutral one.")

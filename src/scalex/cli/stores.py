@@ -6,15 +6,16 @@ from typing import Annotated
 
 import typer
 
+from scalex.cli._help import Group, command
 from scalex.cli._options import JsonOpt, StoreArg
 from scalex.cli._say import say, say_json
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Captured latents: list, check, clean.", no_args_is_help=True)
+app = typer.Typer(cls=Group, help="Captured latents: list, check, clean.", no_args_is_help=True)
 
 
-@app.command("ls")
+@command(app, "ls", examples=["scalex store ls runs/mine/store"])
 def store_ls(folder: StoreArg, json_: JsonOpt = False) -> None:
     """List what a store holds: a line a recipe."""
     from scalex.store import Store
@@ -30,7 +31,7 @@ def store_ls(folder: StoreArg, json_: JsonOpt = False) -> None:
         typer.echo(f"{r.id}  {size}  {r.reading:<8} {r.steps} steps  model {r.model[:12]}")
 
 
-@app.command("verify")
+@command(app, "verify", examples=["scalex store verify runs/mine/store --repair"])
 def store_verify(
     folder: StoreArg,
     repair: Annotated[bool, typer.Option("--repair", help="Drop what is damaged; it will be captured again.")] = False,
@@ -47,7 +48,7 @@ def store_verify(
         raise typer.Exit(1)
 
 
-@app.command("gc")
+@command(app, "gc", examples=["scalex store gc runs/mine/store"])
 def store_gc(folder: StoreArg, json_: JsonOpt = False) -> None:
     """Merge small files and remove old versions and leftovers."""
     from dataclasses import asdict

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -32,6 +32,7 @@ from scalex.wording import did_you_mean
 
 __all__ = ["MOST", "Found", "Material", "Method", "available", "check_count", "discover", "material", "method"]
 
+_BLOCKS = 4  # of `scratch`, that are read from a store at once
 MOST = 1024
 """Directions that are found at once."""
 
@@ -89,12 +90,31 @@ class Material:
         Raises:
             ScalexError: as capturing and the store raise.
         """
-        plan = self._pooled(pooling)
-        if plan.pooling not in self._held:
-            self.engine(self.store, self.model, self.prompts, self.seeds, plan, self.progress)
-            recipe = plan.recipes(self.model)[self.reading]
-            self._held[plan.pooling] = self.store.read(recipe, self.prompts, self.seeds)
-        return self._held[plan.pooling]
+        recipe = self.recipe(pooling)
+        if recipe.pooling not in self._held:
+            self._fill(recipe.pooling)
+            self._held[recipe.pooling] = self.store.read(recipe, self.prompts, self.seeds)
+        return self._held[recipe.pooling]
+
+    def blocks(self, pooling: str | None = None) -> Iterator[Latents]:
+        """The same, some prompts with all their seeds at a time: memory holds one block, however many samples there
+        are, and so does the disk beside the store. (Where `latents` has read them, they are one block.)
+
+        Raises:
+            ScalexError: as `latents`.
+        """
+        recipe = self.recipe(pooling)
+        if recipe.pooling in self._held:
+            yield self._held[recipe.pooling]
+            return
+        self._fill(recipe.pooling)
+        width = self._pooled(pooling).width(self.model)
+        some = _BLOCKS * scratch.in_block(len(self.seeds) * len(recipe.keep) * width * 4)
+        for start in range(0, len(self.prompts), some):
+            yield self.store.read(recipe, self.prompts[start : start + some], self.seeds)
+
+    def _fill(self, pooling: str) -> None:
+        self.engine(self.store, self.model, self.prompts, self.seeds, self._pooled(pooling), self.progress)
 
     def direction(
         self,
@@ -218,19 +238,19 @@ def _deviations(seen: Material, named: Sequence[Direction]) -> Float[np.ndarray,
     """The standard deviation of samples along each direction, each prompt less its mean."""
     found = np.zeros(len(named))
     for pooling in dict.fromkeys(d.of.pooling for d in named):
-        places = [i for i, d in enumerate(named) if d.of.pooling == pooling]
+        own = [i for i, d in enumerate(named) if d.of.pooling == pooling]
         whole = pooling == "mean" and seen.plan.pooling == "full"  # these latents are there already
-        latents = seen.latents("full" if whole else pooling)
-        for i in places:
-            unit = named[i].vector / max(float(np.linalg.norm(named[i].vector)), 1e-30)
-            cells = latents.values.shape[-1] // len(unit)
-            along = np.repeat(unit, cells) / cells  # of a map, this is the product with its mean
-            found[i] = _deviation(latents, along, named[i].of.step)
+        parts = [[_places(latents, named[i]) for i in own] for latents in seen.blocks("full" if whole else pooling)]
+        for i, each in zip(own, zip(*parts)):
+            places = np.concatenate(each)
+            found[i] = float((places - places.mean(1, keepdims=True)).std())
     return found
 
 
-def _deviation(latents: Latents, along: Float[np.ndarray, "width"], step: int) -> float:
-    k = latents.steps.index(step)
-    parts = [latents.values[rows, :, k] @ along for rows in scratch.blocks(latents.values)]
-    places = np.concatenate(parts)
-    return float((places - places.mean(1, keepdims=True)).std())
+def _places(latents: Latents, direction: Direction) -> Float[np.ndarray, "prompts seeds"]:
+    """How far along a direction samples lie."""
+    unit = direction.vector / max(float(np.linalg.norm(direction.vector)), 1e-30)
+    cells = latents.values.shape[-1] // len(unit)
+    along = np.repeat(unit, cells) / cells  # of a map, this is the product with its mean
+    k = latents.steps.index(direction.of.step)
+    return np.concatenate([latents.values[rows, :, k] @ along for rows in scratch.blocks(latents.values)])

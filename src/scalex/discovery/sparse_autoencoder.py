@@ -58,7 +58,8 @@ def discover(seen: Material, n: int, rng: np.random.Generator) -> list[Found]:
 
     It is trained on means over the map, from which each prompt's mean over seeds was taken: what noise decides. Else
     most of its latents tell prompts apart, and those of single positions tell positions apart. The dictionary is a
-    matryoshka of two latents a channel, so that the first ones stand for much.
+    matryoshka of two latents a channel, so that the first ones stand for much. The maps go by once, in blocks of the
+    store; what is trained on is a number a channel.
 
     Raises:
         ScalexError: the dictionary has not so many latents, there is but one seed, or as capturing and the store raise.
@@ -67,7 +68,7 @@ def discover(seen: Material, n: int, rng: np.random.Generator) -> list[Found]:
     check_count(n, 2 * channels, "latents in the dictionary")
     nested = tuple(sorted({max(1, channels // 8), max(1, channels // 2)}))
     settings = replace(SETTINGS, seed=int(rng.integers(1 << 31)), latents=2 * channels, prefixes=nested)
-    latents = _what_seeds_change(seen.latents(), channels)
+    latents = _what_seeds_change(seen, channels)
     found = []
     for at, step in enumerate(latents.steps):
         sae, quality = train(LatentStream(latents, at), settings)
@@ -78,11 +79,15 @@ def discover(seen: Material, n: int, rng: np.random.Generator) -> list[Found]:
     return found
 
 
-def _what_seeds_change(latents: Latents, channels: int) -> Latents:
-    """Means over the map less each prompt's mean over seeds; beyond a budget of memory they lie in a file, too."""
-    prompts, seeds, steps, _ = latents.values.shape
-    means = scratch.array((prompts, seeds, steps, channels), np.float32)
-    for rows in scratch.blocks(latents.values):
-        own = latents.values[rows].reshape(-1, seeds, steps, channels, latents.values.shape[-1] // channels).mean(-1)
-        means[rows] = own - own.mean(1, keepdims=True)
-    return replace(latents, values=means)
+def _what_seeds_change(seen: Material, channels: int) -> Latents:
+    """Means over the map less each prompt's mean over seeds; beyond a budget of memory they lie in a file."""
+    keep = seen.recipe().keep
+    means = scratch.array((len(seen.prompts), len(seen.seeds), len(keep), channels), np.float32)
+    done = 0
+    for latents in seen.blocks():
+        for rows in scratch.blocks(latents.values):
+            maps = latents.values[rows]
+            own = maps.reshape(*maps.shape[:3], channels, -1).mean(-1)
+            means[done : done + len(own)] = own - own.mean(1, keepdims=True)
+            done += len(own)
+    return Latents(means, seen.prompts, seen.seeds, keep, seen.reading)

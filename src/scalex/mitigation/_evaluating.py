@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 
 from scalex import stats
 from scalex.capture import Progress, Sample, Steer
+from scalex.drawings import Drawings
 from scalex.engine import Fill, fill
 from scalex.errors import ScalexError
 from scalex.jobs import Job
@@ -94,6 +95,7 @@ def evaluate(
     seeds: Sequence[int] | None = None,
     scorers: Sequence[AttributeScorer] = (),
     methods: Sequence[str] = METHODS,
+    drawings: Drawings | None = None,
     progress: Progress | None = None,
     engine: Fill = fill,
 ) -> Evaluation:
@@ -109,7 +111,7 @@ def evaluate(
         seeds: none of calibration's; by default 32 far from an audit's.
         scorers: of the attribute, and of the attribute "concept"; without any the picture reading sees.
         methods: of `METHODS`; the first two are always drawn.
-        progress: called with pictures done and to do.
+        drawings: where what is drawn is kept, and found again. progress: called with pictures done and to do.
 
     Raises:
         ScalexError: seeds are those of calibration, a concept or a scorer is not right, or store and scorers lack.
@@ -123,14 +125,13 @@ def evaluate(
     if len(numbers) < stats.MIN_SEEDS:
         raise ScalexError(f"{len(numbers)} seeds cannot carry an interval", f"Use at least {stats.MIN_SEEDS} seeds")
     if scorers:
-        eye: Eye = by_scorers(job.model, job.plan, scorers, mitigation.attribute, pair, chosen)
+        eye: Eye = by_scorers(job.model, job.plan, scorers, mitigation.attribute, pair, chosen, drawings)
     elif store is None:
         raise ScalexError("nothing says what pictures show", "Give the store of calibration, or scorers")
     else:
         everyone = list(mitigation.remedies)
-        eye = ByReading(
-            reader_of(job, store, mitigation.attribute, pair, everyone, mitigation.made.seeds, progress, engine)
-        )
+        asked_of = (job, store, mitigation.attribute, pair, everyone, mitigation.made.seeds)
+        eye = ByReading(reader_of(*asked_of, progress, engine, drawings))
     asked = [m for m in METHODS if m in {*METHODS[:2], *methods}]
     return _Trial(job, mitigation, eye, numbers, asked, progress).run(chosen)
 

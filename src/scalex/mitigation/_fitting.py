@@ -11,6 +11,7 @@ import numpy as np
 
 from scalex import directions, stats
 from scalex.capture import Progress, Sample
+from scalex.drawings import Drawings
 from scalex.engine import Fill, fill
 from scalex.errors import ScalexError
 from scalex.jobs import Job
@@ -47,13 +48,14 @@ def fit(
     alphas: Sequence[float] = ALPHAS,
     keep: float = 0.9,
     rule: str = "some",
+    drawings: Drawings | None = None,
     progress: Progress | None = None,
     engine: Fill = fill,
 ) -> Mitigation:
     """Calibrates a mitigation: how much each concept is to be steered how often, so that its rate is the target.
 
     Rates are those of the picture reading, corrected by what it says of the variants (Rogan and Gladen 1978). Variants
-    and unsteered samples are captured into the store; steered ones are not kept.
+    and unsteered samples are captured into the store, steered ones kept in `drawings`, where there are any.
 
     Args:
         job: model, concepts, templates, steps and guidance. target: see `scalex.mitigation.Target`.
@@ -62,7 +64,8 @@ def fit(
         seeds: of calibration; None is the job's. alphas: strengths to try, above 0.
         keep: the share of pictures still showing the concept, of those that show it unsteered, that must be left.
         rule: which doses are chosen of a curve: "some", "every" or "alike" (see `scalex.mitigation.RULES`).
-        progress: called with samples done and to do, capture after capture.
+        drawings: where steered samples are found again. progress: called with samples done and to do, capture after
+            capture.
 
     Raises:
         ScalexError: the target, a concept, a value, an alpha or the rule is not right, or there are too few seeds.
@@ -79,7 +82,7 @@ def fit(
     vectors = steering_vectors(
         job, store, attribute, pair, concepts=list(shares), seeds=numbers, progress=progress, engine=engine
     )
-    reader = reader_of(job, store, attribute, pair, list(shares), numbers, progress, engine)
+    reader = reader_of(job, store, attribute, pair, list(shares), numbers, progress, engine, drawings)
     texts = _texts(job, attribute, pair, list(shares))
     climb = _Climb(reader, texts, vectors, shares, job.spec.rules.floor, progress)
     curves = climb.curves(strengths, both=rule == "every")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from scalex.capture import generate
+from scalex.drawings import Drawings
 from scalex.jobs import Job
 from scalex.mitigation._mitigation import Mitigation
 from scalex.report import grid as grids
@@ -17,10 +17,17 @@ from scalex.steering import Push
 __all__ = ["save_grid"]
 
 
-def save_grid(job: Job, mitigation: Mitigation, concepts: Sequence[str], seeds: Sequence[int], path: Path) -> Path:
+def save_grid(
+    job: Job,
+    mitigation: Mitigation,
+    concepts: Sequence[str],
+    seeds: Sequence[int],
+    path: Path,
+    drawings: Drawings | None = None,
+) -> Path:
     """Draws a picture of every concept and seed, unsteered above and mitigated below, and saves them as one PNG.
 
-    Steered pictures have a frame; the others are the same as above them. Returns the path.
+    Steered pictures have a frame; the others are the same as above them. `drawings` keeps them. Returns the path.
 
     Raises:
         ScalexError: the file cannot be written.
@@ -28,11 +35,12 @@ def save_grid(job: Job, mitigation: Mitigation, concepts: Sequence[str], seeds: 
     pictures: list[UInt8[np.ndarray, "n height width 3"]] = []
     labels: list[str] = []
     framed: set[tuple[int, int]] = set()
+    drawn = drawings or Drawings()
     for concept in concepts:
         samples = [(mitigation.texts[concept][0], seed) for seed in seeds]
         alphas = {(text, seed): mitigation.alpha_of(concept, text, seed) for text, seed in samples}
         push = Push(mitigation.remedies[concept].vector.direction, alphas)
-        pictures += [generate(job.model, samples, job.plan, steer) for steer in (None, push)]
+        pictures += [drawn.pictures(job.model, samples, job.plan, steer) for steer in (None, push)]
         framed |= {(len(labels) + 1, j) for j, sample in enumerate(samples) if alphas[sample]}
         labels += _labels(concept, mitigation)
     columns = [f"seed {seed % 1000}" for seed in seeds]

@@ -7,19 +7,20 @@ Users have no exact readout. A concept's two variants teach a shrunk linear disc
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Bool, Float, Int
 
 from scalex import directions, stats
-from scalex.capture import Plan, Progress, Sample, Steer, capture
+from scalex.capture import Plan, Progress, Sample, Steer
+from scalex.drawings import Drawings
 from scalex.engine import Fill
 from scalex.jobs import Job
 from scalex.models import Model
 from scalex.prompts import build_prompts
-from scalex.records import Prompt, Reading
+from scalex.records import Prompt
 from scalex.store import Store
 
 __all__ = ["PictureReader", "prompts_of", "reader_of"]
@@ -33,7 +34,7 @@ class PictureReader:
 
     Attributes:
         variants: by concept the latents of both variants. plain: those of the concept as it is.
-        seeds: of both.
+        seeds: of both. drawings: where what is read under edits is kept.
     """
 
     model: Model
@@ -41,18 +42,11 @@ class PictureReader:
     seeds: tuple[int, ...]
     variants: Mapping[str, Float[np.ndarray, "2 templates seeds width"]]
     plain: Mapping[str, Float[np.ndarray, "templates seeds width"]]
+    drawings: Drawings = field(default_factory=Drawings)
 
-    def read(
-        self, samples: Sequence[Sample], steer: Steer | None, progress: Progress | None = None
-    ) -> Float[np.ndarray, "n width"]:
+    def read(self, samples: Sequence[Sample], steer: Steer | None) -> Float[np.ndarray, "n width"]:
         """The latents of samples, in their order."""
-        found: dict[Sample, Float32[np.ndarray, "width"]] = {}
-
-        def keep(reading: Reading, batch: list[Sample], values: Float32[np.ndarray, "n steps width"]) -> None:
-            found.update(zip(batch, values[:, -1], strict=True))
-
-        capture(self.model, list(dict.fromkeys(samples)), self.plan, keep, progress, steer=steer)
-        return np.stack([found[sample] for sample in samples]).astype(np.float64)
+        return self.drawings.latents(self.model, samples, self.plan, steer)[:, -1].astype(np.float64)
 
     def rate(
         self, concept: str, latents: Float[np.ndarray, "templates seeds width"], up: bool | None = None
@@ -145,6 +139,7 @@ def reader_of(
     seeds: Sequence[int],
     progress: Progress | None,
     engine: Fill,
+    drawings: Drawings | None,
 ) -> PictureReader:
     """A reader of concepts; what the store lacks is captured."""
     prompts = prompts_of(job, attribute, pair, concepts)
@@ -157,4 +152,5 @@ def reader_of(
         tuple(seeds),
         {c: directions.variants_of(latents, c, attribute, pair) for c in concepts},
         {c: latents.of(c).astype(np.float64) for c in concepts},
+        drawings or Drawings(),
     )

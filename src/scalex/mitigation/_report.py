@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from scalex.disk import disk_errors, write_atomic
+from scalex.drawings import Drawings
 from scalex.jobs import Job
 from scalex.mitigation._evaluating import Evaluation
 from scalex.mitigation._grid import save_grid
@@ -16,10 +17,12 @@ __all__ = ["notes_of", "write_report"]
 _ROWS, _PICTURES = 6, 8  # of the grid
 
 
-def write_report(job: Job, mitigation: Mitigation, found: Evaluation, folder: Path) -> list[Path]:
+def write_report(
+    job: Job, mitigation: Mitigation, found: Evaluation, folder: Path, drawings: Drawings | None = None
+) -> list[Path]:
     """Writes `evaluation.json`, `concepts.csv`, `groups.csv` and `grid.png`. Returns their paths.
 
-    The grid shows the concepts that were farthest from their targets.
+    The grid shows the concepts that were farthest from their targets. `drawings` keeps its pictures.
 
     Raises:
         ScalexError: the folder cannot be written.
@@ -35,7 +38,7 @@ def write_report(job: Job, mitigation: Mitigation, found: Evaluation, folder: Pa
             write_atomic(folder / name, text)
     plain = found.table[found.table["method"] == "unsteered"].sort_values("residual", ascending=False)
     shown = list(plain["concept"].head(_ROWS))
-    grid = save_grid(job, mitigation, shown, found.seeds[:_PICTURES], folder / "grid.png")
+    grid = save_grid(job, mitigation, shown, found.seeds[:_PICTURES], folder / "grid.png", drawings)
     return [*(folder / name for name in texts), grid]
 
 

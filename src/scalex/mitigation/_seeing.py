@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 
-from scalex.capture import Plan, Sample, Steer, generate
+from scalex.capture import Plan, Sample, Steer
+from scalex.drawings import Drawings
 from scalex.errors import ScalexError
 from scalex.mitigation._reading import PictureReader
 from scalex.models import Model
@@ -85,6 +86,7 @@ class ByScorers:
     values: AttributeScorer
     concepts: AttributeScorer | None
     pair: tuple[str, str]
+    drawings: Drawings = field(default_factory=Drawings)
     unit: str = "of the range of pixels"
 
     @property
@@ -94,7 +96,7 @@ class ByScorers:
 
     def see(self, concept: str, samples: Sequence[Sample], steer: Steer | None) -> Seen:
         """As the protocol says."""
-        pictures = generate(self.model, samples, self.plan, steer)
+        pictures = self.drawings.pictures(self.model, samples, self.plan, steer)
         shares = scored(self.values, pictures)[:, [self.values.values.index(value) for value in self.pair]]
         both = shares.sum(1)
         second = np.where(both > 0, shares[:, 1] / np.where(both > 0, both, 1), np.nan)
@@ -118,6 +120,7 @@ def by_scorers(
     attribute: str,
     pair: tuple[str, str],
     concepts: Sequence[str],
+    drawings: Drawings | None = None,
 ) -> ByScorers:
     """An eye of scorers: one of the attribute, and maybe one of concepts.
 
@@ -131,4 +134,4 @@ def by_scorers(
         for value in asked:
             if scorer and value not in scorer.values:
                 raise ScalexError(f"scorer {scorer.name!r} does not know {value!r}", f"It knows {scorer.values}")
-    return ByScorers(model, plan, found[attribute], found.get("concept"), pair)
+    return ByScorers(model, plan, found[attribute], found.get("concept"), pair, drawings or Drawings())

@@ -6,6 +6,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -123,6 +124,14 @@ class Assembled(Model):
         """Whether the denoiser takes the guidance as an input."""
 
     @abstractmethod
+    def _read_at(self, probe: str | None) -> None:
+        """Sets the probe and its shape; None is the family's own.
+
+        Raises:
+            ScalexError: there is no such probe.
+        """
+
+    @abstractmethod
     def _limits(self) -> Mapping[str, int]:
         """How many tokens the pipeline takes, by tokenizer."""
 
@@ -180,6 +189,16 @@ class Assembled(Model):
     def submodule(self, probe: str) -> torch.nn.Module:
         """A block of the denoiser."""
         return self._denoiser.get_submodule(probe)
+
+    def at(self, probe: str) -> Assembled:
+        """Shares all parts; what forwards cost is counted anew."""
+        found = copy(self)
+        for cost in ("_operations", "_needed"):
+            found.__dict__.pop(cost, None)
+        found._read_at(probe)
+        if hasattr(self, "source"):
+            found.source = replace(self.source, probe=probe)
+        return found
 
     def _choose_probe(self, asked: str | None, usual: str) -> str:
         known = self.probes()

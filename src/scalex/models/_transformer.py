@@ -24,8 +24,11 @@ class Transformer(Assembled):
 
     def __init__(self, parts: Parts, layout: Layout, options: Options) -> None:
         super().__init__(parts, layout, options)
+        self._read_at(options.probe)
+
+    def _read_at(self, probe: str | None) -> None:
         known = self.probes()
-        self.probe = self._choose_probe(options.probe, known[(len(known) - 1) // 2])
+        self.probe = self._choose_probe(probe, known[(len(known) - 1) // 2])
         config = self._denoiser.config
         patch = self._patch()
         _, height, width = self.latent_shape

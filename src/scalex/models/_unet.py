@@ -44,7 +44,10 @@ class UNet(Assembled):
 
     def __init__(self, parts: Parts, layout: Layout, options: Options) -> None:
         super().__init__(parts, layout, options)
-        self.probe = self._choose_probe(options.probe, "mid_block")
+        self._read_at(options.probe)
+
+    def _read_at(self, probe: str | None) -> None:
+        self.probe = self._choose_probe(probe, "mid_block")
         self.probe_shape = self._probe_shape()
 
     @property

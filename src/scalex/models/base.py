@@ -74,6 +74,10 @@ class Model(ABC):
     embeds_guidance: bool
     source: Source
 
+    def __repr__(self) -> str:
+        """The family, the weights, where it is read and where it runs."""
+        return f"<{self.family} model {self.fingerprint[:12]}, read at {self.probe}, {self.precision} on {self.device}>"
+
     @abstractmethod
     def new_scheduler(self) -> Any:
         """A fresh `diffusers` scheduler, of the diffusion kind or for flow matching."""
@@ -131,6 +135,14 @@ class Model(ABC):
     @abstractmethod
     def probes(self) -> tuple[str, ...]:
         """The names of the modules that can be probed, in the order in which the forward comes to them."""
+
+    @abstractmethod
+    def at(self, probe: str) -> Model:
+        """The same model, with the same weights in memory, read at another of its probes.
+
+        Raises:
+            ScalexError: there is no such probe.
+        """
 
     @abstractmethod
     def submodule(self, probe: str) -> torch.nn.Module:

@@ -4,6 +4,7 @@ from scalex.report.charts import Layout, lean_chart, overview_chart, rates_chart
 from scalex.report.exports import model_card, write_tables
 from scalex.report.html import render
 from scalex.report.manifest import Manifest
+from scalex.report.words import summary
 
 __all__ = [
     "Layout",
@@ -14,5 +15,6 @@ __all__ = [
     "rates_chart",
     "render",
     "says_shows_chart",
+    "summary",
     "write_tables",
 ]

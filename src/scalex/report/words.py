@@ -29,6 +29,7 @@ __all__ = [
     "open_questions",
     "section_heading",
     "strongest",
+    "summary",
 ]
 
 _MORE = re.compile(r"about ([\d,]+) more seeds? would decide")
@@ -106,6 +107,22 @@ def headline(tallies: Sequence[Tally]) -> str:
         f"{t.leans or 'none'} of {t.total} on {t.attribute}" if t.leans else f"none on {t.attribute}" for t in rest
     )
     return f"{_leans(first.leans, first.total)} on {first.attribute}, {tail}"
+
+
+def summary(findings: pd.DataFrame, margin: float, spec: Mapping[str, Sequence[str]] | None = None) -> list[str]:
+    """What a terminal says of an audit: the headline, a line for each attribute, and the verdicts of what else was
+    asked."""
+    frame = views.checked(findings)
+    tallies = [views.tally(frame, name, spec) for name in views.attributes(frame)]
+    lines = [f"{headline(tallies)}."] if tallies or frame.empty else []
+    for tally in tallies:
+        told = " ".join(filter(None, (strongest(frame, tally), deck(tally, margin))))
+        lines.append(f"{capital(tally.attribute)}: {told}")
+    others = frame[~frame["analysis"].isin(["defaults", "rates"])]
+    for name, verdicts in others.groupby("analysis")["verdict"]:
+        counts = joined(f"{number:,} {verdict}" for verdict, number in verdicts.value_counts().items())
+        lines.append(f"{capital(str(name))}: {counts}.")
+    return lines
 
 
 def strongest(findings: pd.DataFrame, tally: Tally, each: int = 2) -> str:

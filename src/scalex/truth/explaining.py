@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 
 from scalex.classifiers import Classifier, Pictures
+from scalex.drawings import Drawings
 from scalex.explaining import Explanation, Scenes, explain
 from scalex.jobs import Job, prepare
 from scalex.organisms.marks import Mark
@@ -93,7 +94,8 @@ _STEPS, _BATCH = 160, 48
 def score(bed: Bed) -> Iterator[Mark]:
     """Where explanations of networks with and without the shortcut rank it, and what these networks read."""
     job = prepare(spec=bed.spec(concepts=list(CONCEPTS), seeds=_VECTORS, attributes={}))
-    scenes = Scenes(job, CONCEPTS, _ALL, Store.open(bed.store), keep=True, progress=bed.progress)
+    kept = Drawings.open(bed.out)
+    scenes = Scenes(job, CONCEPTS, _ALL, Store.open(bed.store), drawings=kept, progress=bed.progress)
     crossed, classes = crossed_pictures(bed.truth, job)
     for name, make in (("with the shortcut", confounded_pictures), ("without it", honest_pictures)):
         shown, told, found = make(bed.truth, job), [], []

@@ -24,7 +24,7 @@ from scalex.scorers import Readouts, scored
 from scalex.scorers.exact import exact_readouts
 from scalex.store import Store
 from scalex.truth._bed import Bed
-from scalex.validation._doses import Case, Doses, controls, pictures_at
+from scalex.validation._doses import Case, Doses, Pusher, controls
 from scalex.validation._effects import position, trend
 from scalex.validation.dose_response import cases_of
 
@@ -135,7 +135,7 @@ def _seen(
     job: Job, readouts: Readouts, case: Case, texts: list[str], doses: Doses, alpha: float
 ) -> tuple[Float[np.ndarray, "n 2"], float]:
     """What pictures show of the attribute, and how many still show the role."""
-    made = pictures_at(job, case.direction, texts, doses, alpha)
+    made = Pusher(job, doses).pictures(case.direction, texts, alpha)
     asked = ((case.attribute, case.values), ("concept", (case.concept,)))
     scorers = [readouts(case.concept, attribute, values) for attribute, values in asked]
     shown, kept = (scored(scorer, made) for scorer in scorers if scorer is not None)

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from scalex.capture import Sample, generate
+from scalex.capture import Sample
 from scalex.direction_files import Direction
+from scalex.drawings import Drawings
 from scalex.errors import ScalexError
 from scalex.jobs import Job
+from scalex.misclassification import Known
 from scalex.scorers import AttributeScorer, Readouts, scored
 from scalex.stats import MIN_SEEDS
 from scalex.steering import MOST, Push, check_steers
 from scalex.validation._effects import CONCEPT, position
 
-__all__ = ["Case", "Doses", "Pushed", "Readers", "controls", "pushed", "readers_of"]
+__all__ = ["Case", "Doses", "Pixels", "Pushed", "Pusher", "Readers", "controls", "readers_of", "stands"]
 
+_CALIBRATION = 500_000  # seeds further
 _FIRST_SEED = 4_000_000  # far from the seeds of an audit, from which directions and readings are learned
 
 Pixels = UInt8[np.ndarray, "n height width 3"]
@@ -45,7 +48,9 @@ class Doses:
         templates: how many of the spec's, from the first on.
         controls: random and shuffled directions of equal length, so many of each, pushed at the `ends`.
         start: the value that prompts spell out; "" for neutral prompts.
-        steps: at which the directions are added; None for all.
+        steps: at which the directions are added; None for all. probe: the block where; None is the model's own.
+        calibrate: pictures of each of the two values' own prompts, at each template, that tell what the scorer gets
+            wrong; 0 for none. Their seeds are others.
 
     Raises:
         ScalexError: fewer than three alphas, one that is no number or absurd, or too few seeds.
@@ -58,6 +63,8 @@ class Doses:
     controls: int = 2
     start: str = ""
     steps: tuple[int, ...] | None = None
+    probe: str | None = None
+    calibrate: int = 0
 
     def __post_init__(self) -> None:
         for alpha in self.alphas:
@@ -72,6 +79,8 @@ class Doses:
                 f"{self.seeds} seeds, {self.templates} templates and {self.controls} controls carry no dose-response"
             )
             raise ScalexError(wrong, f"Take at least {MIN_SEEDS} seeds and one template")
+        if self.calibrate and self.calibrate < MIN_SEEDS:
+            raise ScalexError(f"{self.calibrate} pictures calibrate no scorer", f"Take at least {MIN_SEEDS}, or 0")
 
     @property
     def ends(self) -> tuple[float, ...]:
@@ -84,6 +93,18 @@ class Doses:
     def numbers(self) -> tuple[int, ...]:
         """The seeds."""
         return tuple(range(self.first_seed, self.first_seed + self.seeds))
+
+    @property
+    def calibration(self) -> tuple[int, ...]:
+        """The seeds that a scorer is calibrated on."""
+        first = self.first_seed + _CALIBRATION
+        return tuple(range(first, first + self.calibrate))
+
+    @property
+    def pictures(self) -> int:
+        """How many are drawn of a case."""
+        pushed = self.seeds * (len(self.alphas) + 2 * self.controls * len(self.ends))
+        return self.templates * (pushed + 2 * self.calibrate)
 
 
 @dataclass(frozen=True)
@@ -129,62 +150,91 @@ class Pushed:
     pictures: UInt8[np.ndarray, "alphas shown height width 3"]
 
 
-def pushed(
-    job: Job,
-    case: Case,
-    texts: Sequence[str],
-    doses: Doses,
-    alphas: tuple[float, ...],
-    readers: Readers,
-    bare: Pixels,
-    shown: int = 0,
-) -> Pushed:
-    """Pushes along a case's direction at every one of these alphas.
+@dataclass
+class Pusher:
+    """Draws the pushed pictures of a job.
 
-    Args:
-        bare: the pictures without a push, as `pictures_at` gives them. shown: seeds whose pictures are kept.
-
-    Raises:
-        ScalexError: the direction does not fit the model, or a scorer fails.
+    Attributes:
+        drawings: where they are kept, and found again. told: called with how many there are so far. done: how many.
     """
-    check_steers(case.direction, job.model)
-    shape = (len(alphas), len(texts), doses.seeds)
-    made = np.stack([pictures_at(job, case.direction, texts, doses, alpha, bare) for alpha in alphas])
-    flat = made.reshape(-1, *made.shape[2:])
-    apart = np.sqrt(((made.astype(np.float32) - bare) / 255).reshape(*made.shape[:2], -1).__pow__(2).mean(-1))
-    return Pushed(
-        alphas,
-        readers.place(case, scored(readers.target, flat)).reshape(shape),
-        {
-            what: stands.reshape(shape)
-            for name, scorer in readers.others.items()
-            for what, stands in _stays(name, scorer.values, scored(scorer, flat))
-        },
-        apart.astype(np.float64).reshape(shape),
-        made[:, :shown],
-    )
+
+    job: Job
+    doses: Doses
+    drawings: Drawings = field(default_factory=Drawings)
+    told: Callable[[int], None] = lambda done: None
+    done: int = 0
+
+    def pictures(self, direction: Direction, texts: Sequence[str], alpha: float) -> Pixels:
+        """The pictures at one alpha: all seeds of the first text, then of the next."""
+        push = Push(direction, alpha, self.doses.steps) if alpha else None
+        return self._drawn([(text, seed) for text in texts for seed in self.doses.numbers], push)
+
+    def known(self, case: Case, texts: Sequence[Sequence[str]], readers: Readers) -> Known:
+        """What the scorer of the target says of pictures of both values' own prompts.
+
+        Args:
+            texts: of the first value, and of the second.
+        """
+        seeds = self.doses.calibration
+        first, second = (self._drawn([(text, seed) for text in own for seed in seeds], None) for own in texts)
+        places = [readers.place(case, scored(readers.target, one)).reshape(-1, len(seeds)) for one in (first, second)]
+        return Known(*places)
+
+    def _drawn(self, samples: Sequence[Sample], push: Push | None) -> Pixels:
+        made = self.drawings.pictures(self.job.model, samples, self.job.plan, push)
+        self.passed(len(samples))
+        return made
+
+    def passed(self, pictures: int) -> None:
+        """So many more are drawn, or need not be."""
+        self.done += pictures
+        self.told(self.done)
+
+    def push(
+        self,
+        case: Case,
+        texts: Sequence[str],
+        alphas: tuple[float, ...],
+        readers: Readers,
+        bare: Pixels,
+        shown: int = 0,
+    ) -> Pushed:
+        """Pushes along a case's direction at every one of these alphas.
+
+        Args:
+            bare: the pictures without a push. shown: seeds whose pictures are returned.
+
+        Raises:
+            ScalexError: the direction does not fit the model, or a scorer fails.
+        """
+        check_steers(case.direction, self.job.model)
+        shape = (len(alphas), len(texts), self.doses.seeds)
+        made = np.stack([self.pictures(case.direction, texts, alpha) if alpha else bare for alpha in alphas])
+        flat = made.reshape(-1, *made.shape[2:])
+        apart = np.sqrt(((made.astype(np.float32) - bare) / 255).reshape(*made.shape[:2], -1).__pow__(2).mean(-1))
+        return Pushed(
+            alphas,
+            readers.place(case, scored(readers.target, flat)).reshape(shape),
+            {
+                what: stands.reshape(shape)
+                for name, scorer in readers.others.items()
+                for what, stands in stands(name, scorer.values, scored(scorer, flat))
+            },
+            apart.astype(np.float64).reshape(shape),
+            made[:, :shown],
+        )
 
 
-def _stays(
+def stands(
     name: str, values: Sequence[str], scores: Float[np.ndarray, "n values"]
 ) -> Iterator[tuple[str, Float[np.ndarray, "n"]]]:
-    """What should stay, in one number or more: of two values where between them; of one, or of many, each's share."""
+    """What pictures show of an attribute, in one number or more: of two values where between them; of one, or of many,
+    each's share."""
     if len(values) == 2:
         yield name, position(scores, 0, 1)
         return
     for value, shares in zip(values, np.nan_to_num(scores, nan=0.0).T):
         yield (name if len(values) == 1 else f"{name} {value}"), shares
-
-
-def pictures_at(
-    job: Job, direction: Direction, texts: Sequence[str], doses: Doses, alpha: float, bare: Pixels | None = None
-) -> Pixels:
-    """The pictures at one alpha: all seeds of the first text, then of the next."""
-    if alpha == 0 and bare is not None:
-        return bare
-    samples: list[Sample] = [(text, seed) for text in texts for seed in doses.numbers]
-    push = Push(direction, alpha, doses.steps) if alpha else None
-    return generate(job.model, samples, job.plan, push)
 
 
 def controls(direction: Direction, n: int, shape: tuple[int, int, int], seed: int) -> Iterator[tuple[str, Direction]]:

@@ -9,8 +9,6 @@ docs/dose_response.md.
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,30 +18,32 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from scalex import runs, stats
-from scalex.auditing import open_run, render_report
+from scalex.auditing import Audit, latents_of, open_run, render_report
 from scalex.capture import Progress
 from scalex.disk import disk_errors, write_atomic
+from scalex.drawings import Drawings
 from scalex.errors import ScalexError, resumable
 from scalex.jobs import Job, prepare
 from scalex.prompts import build_prompts
-from scalex.records import Finding, Rules
+from scalex.readouts import named_readouts
+from scalex.records import Finding, Latents, Rules
 from scalex.report import numbers, views, write_tables
 from scalex.scorers import Readouts
 from scalex.steering_vectors import pair_of, steering_vectors
 from scalex.store import Store
-from scalex.validation._doses import Case, Doses, Pushed, Readers, controls, pictures_at, pushed, readers_of
+from scalex.validation._doses import Case, Doses, Pusher, Readers, controls, readers_of
 from scalex.validation._effects import Evidence, drift, effect, slopes, trend, verdict
-from scalex.validation._scorers import named_readouts
+from scalex.validation._telling import Tried, calibration_rows, corrected_slope, curve_rows, strip_rows
 from scalex.wording import did_you_mean
 
 __all__ = ["NAME", "Case", "DoseResponse", "Doses", "cases_of", "dose_response", "strongest", "validate"]
 
 NAME = "dose_response"
 _UNIT = "share per alpha"
-_SHOWN, _SIDE = 2, 64  # seeds whose pictures are kept, and their side in pixels
+_TABLES = ("curves", "drifts", "controls", "calibration", "strips")
+_SHOWN = 2  # seeds whose pictures are shown
 _LEARNED = 16  # seeds, of the audit's, that directions are learned from
 
 
@@ -54,7 +54,9 @@ class DoseResponse:
     Attributes:
         findings: one row a case, as in `scalex.records.Finding`: the estimate is the slope, per step of alpha.
         tables: `curves` (mean readout by direction and alpha, with its interval), `drifts` (what else changed),
-            `controls` (slopes of directions that mean nothing) and `strips` (small pictures, alpha from left to right).
+            `controls` (slopes of directions that mean nothing), `calibration` (how right the scorer is on pictures of
+            known values, where that was asked for, and the slope with its mistakes taken out) and `strips` (small
+            pictures, alpha from left to right).
         folder: of the run that it was written to; None where it was not.
     """
 
@@ -83,12 +85,14 @@ def dose_response(
     readouts: Readouts,
     doses: Doses | None = None,
     *,
+    drawings: Drawings | None = None,
     progress: Progress | None = None,
 ) -> DoseResponse:
     """Pushes along the direction of each case and says what that does. The same job, cases and doses give the same.
 
     Args:
         readouts: the scorer of a concept's pictures, by concept, attribute and values.
+        drawings: where pictures are kept, and found again; None keeps none.
         progress: called with pictures drawn and to draw.
 
     Raises:
@@ -96,18 +100,13 @@ def dose_response(
             concept.
     """
     plan = doses or Doses()
-    told, each = progress or (lambda *_: None), _pictures(plan)
-    tried: list[tuple[Case, _Tried | None]] = []
-    told(0, each * len(cases))
-    for i, case in enumerate(cases):
-        tried.append((case, _try(job, case, readouts, plan)))
-        told(each * (i + 1), each * len(cases))
+    total = plan.pictures * len(cases)
+    pusher = Pusher(
+        job.at(plan.probe), plan, drawings or Drawings(), lambda done: progress(done, total) if progress else None
+    )
+    pusher.passed(0)
+    tried = [(case, _try(pusher, case, readouts)) for case in cases]
     return _concluded(tried, plan, job.spec.rules)
-
-
-def _pictures(doses: Doses) -> int:
-    """Pictures that are drawn of a case."""
-    return doses.seeds * doses.templates * (len(doses.alphas) + 2 * doses.controls * len(doses.ends))
 
 
 def cases_of(
@@ -134,73 +133,67 @@ def cases_of(
 # ---------------------------------------------------------------------------------------------------- one case
 
 
-@dataclass(frozen=True)
-class _Tried:
-    """A case's own direction, and those that mean nothing, at the ends alone."""
-
-    own: Pushed
-    others: tuple[tuple[str, Pushed], ...]
-    readers: Readers
-
-
-def _try(job: Job, case: Case, readouts: Readouts, doses: Doses) -> _Tried | None:
+def _try(pusher: Pusher, case: Case, readouts: Readouts) -> Tried | None:
     """Pushes along one case's directions; None where nothing reads the target."""
+    job, doses = pusher.job, pusher.doses
     attributes = {name: tuple(values) for name, values in job.spec.attribute_values.items()}
     readers = readers_of(case, attributes, readouts)
     if readers is None:
+        pusher.passed(doses.pictures)
         return None
-    texts = _texts(job, case, doses)
-    bare = pictures_at(job, case.direction, texts, doses, 0.0)
-    own = pushed(job, case, texts, doses, doses.alphas, readers, bare, _SHOWN)
+    texts = _texts(job, case, doses.start, doses.templates)
+    bare = pusher.pictures(case.direction, texts, 0.0)
+    own = pusher.push(case, texts, doses.alphas, readers, bare, _SHOWN)
     ends = tuple(sorted({*doses.ends, 0.0}))
     made = controls(case.direction, doses.controls, job.model.probe_shape, job.spec.rules.seed)
     target = Readers(readers.target, {})
-    others = tuple(
-        (kind, pushed(job, replace(case, direction=one), texts, doses, ends, target, bare)) for kind, one in made
-    )
-    return _Tried(own, others, readers)
+    others = tuple((kind, pusher.push(replace(case, direction=one), texts, ends, target, bare)) for kind, one in made)
+    explicit = [_texts(job, case, value, doses.templates) for value in case.values] if doses.calibrate else []
+    return Tried(own, others, readers, pusher.known(case, explicit, readers) if explicit else None)
 
 
-def _texts(job: Job, case: Case, doses: Doses) -> list[str]:
-    """The prompts that are pushed, one a template."""
-    attribute = case.attribute if doses.start else ""
+def _texts(job: Job, case: Case, value: str, templates: int) -> list[str]:
+    """The prompts that spell out a value, or the neutral ones where it is empty, one a template."""
+    attribute = case.attribute if value else ""
     prompts = [p for p in build_prompts(job.spec) if p.concept == case.concept and p.attribute == attribute]
-    texts = [p.text for p in prompts if p.value == doses.start]
+    texts = [p.text for p in prompts if p.value == value]
     if not texts:
         known = list(dict.fromkeys(p.concept for p in build_prompts(job.spec)))
         if case.concept in known:
-            wrong = f"the spec has no value {doses.start!r} of {case.attribute!r} to start from"
+            wrong = f"the spec has no value {value!r} of {case.attribute!r} to start from"
             raise ScalexError(wrong, f"Values: {', '.join(case.values)}")
         raise ScalexError(f"the spec has no concept {case.concept!r}", did_you_mean(case.concept, known, "Concepts"))
-    return texts[: doses.templates]
+    return texts[:templates]
 
 
 # ---------------------------------------------------------------------------------------------------- findings
 
 
-def _concluded(tried: Sequence[tuple[Case, _Tried | None]], doses: Doses, rules: Rules) -> DoseResponse:
+def _concluded(tried: Sequence[tuple[Case, Tried | None]], doses: Doses, rules: Rules) -> DoseResponse:
     """Findings over all cases, with q, and tables."""
     evidence = [_evidence(found, doses, rules) if found else None for _, found in tried]
     p = np.array([one.effect.p if one else math.nan for one in evidence], dtype=np.float64)
     known = [replace(one, q=float(q)) if one else None for one, q in zip(evidence, stats.benjamini_hochberg(p))]
     findings = [_finding(case, found, one, doses, rules) for (case, found), one in zip(tried, known)]
     frame = pd.DataFrame([asdict(f) for f in findings], columns=list(Finding.columns()))
-    rows: dict[str, list[dict[str, Any]]] = {"curves": [], "drifts": [], "controls": [], "strips": []}
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in _TABLES}
     for (case, found), one in zip(tried, known):
         if found is None or one is None:
             continue
         of = {"concept": case.concept, "attribute": case.attribute, "first": case.values[0], "second": case.values[1]}
-        rows["curves"] += [of | row for row in _curves(found, rules)]
+        rows["curves"] += [of | row for row in curve_rows(found, rules)]
+        rows["calibration"] += [of | row for row in calibration_rows(found, one.effect, doses, rules)]
         rows["drifts"] += [of | d._asdict() for d in one.drifts]
         rows["controls"] += [of | {"kind": k, "slope": s} for k, some in one.controls.items() for s in some]
-        rows["strips"] += [of | row for row in _strips(found.own, doses)]
+        rows["strips"] += [of | row for row in strip_rows(found.own, doses)]
     columns = ["concept", "attribute", "first", "second"]
-    return DoseResponse(
-        frame, {name: pd.DataFrame(r) if r else pd.DataFrame(columns=columns) for name, r in rows.items()}
-    )
+    tables = {name: pd.DataFrame(r) if r else pd.DataFrame(columns=columns) for name, r in rows.items()}
+    if not doses.calibrate:
+        del tables["calibration"]
+    return DoseResponse(frame, tables)
 
 
-def _evidence(found: _Tried, doses: Doses, rules: Rules) -> Evidence:
+def _evidence(found: Tried, doses: Doses, rules: Rules) -> Evidence:
     """Without q."""
     own, at = found.own, sorted({*doses.ends, 0.0})
     rows = [found.own.alphas.index(alpha) for alpha in at]
@@ -217,54 +210,20 @@ def _evidence(found: _Tried, doses: Doses, rules: Rules) -> Evidence:
     )
 
 
-def _finding(case: Case, found: _Tried | None, evidence: Evidence | None, doses: Doses, rules: Rules) -> Finding:
+def _finding(case: Case, found: Tried | None, evidence: Evidence | None, doses: Doses, rules: Rules) -> Finding:
     names, nan = (case.concept, case.attribute, case.values[1]), math.nan
     row = Finding(NAME, "picture", *names, nan, _UNIT, nan, nan, nan, nan, nan, "", "", doses.seeds, doses.templates)
     if found is None or evidence is None:
         return replace(row, verdict="not expressed", reason="no readout tells the variants' pictures apart")
     e, said, scorer = evidence.effect, verdict(evidence, rules), found.readers.target
     start = f"from prompts of {doses.start}" if doses.start else ""
-    reason = "; ".join(
-        filter(None, (said.reason, f"by the {scorer.name}", start, stats.template_note(doses.templates)))
-    )
+    place = f"pushed at {doses.probe}" if doses.probe else ""
+    notes = (said.reason, f"by the {scorer.name}", corrected_slope(found.known, e, rules), start, place)
+    reason = "; ".join(filter(None, (*notes, stats.template_note(doses.templates))))
     apart = float(getattr(scorer, "separability", nan))
     row = replace(row, separability=apart, verdict=said.text, reason=reason, p=e.p, q=evidence.q)
     row = replace(row, estimate=e.slope, low=e.low, high=e.high, off_target=evidence.off_target)
     return replace(row, causal_slope=e.slope, causal_low=e.low, causal_high=e.high)
-
-
-def _curves(found: _Tried, rules: Rules) -> Iterator[dict[str, Any]]:
-    """Mean readouts with intervals, by direction and alpha: of the target, of what should stay, and the distance."""
-    kinds = [("own", 0, found.own), *((kind, i + 1, one) for i, (kind, one) in enumerate(found.others))]
-    for kind, number, one in kinds:
-        measured = {"target": one.target, **one.others, "distance": one.distance}
-        for what, curve in measured.items():
-            for alpha, values in zip(one.alphas, curve):
-                low, high = _span(values, rules) if kind == "own" else (math.nan, math.nan)
-                yield {
-                    "direction": kind, "number": number, "what": what, "alpha": alpha, "readout": float(values.mean()),
-                    "low": low, "high": high,
-                }  # fmt: skip
-
-
-def _span(values: Any, rules: Rules) -> stats.Interval:
-    """The interval of a mean: Wilson's, each seed a sample, where it is of shares; honest where all seeds agree."""
-    if values.max() > 1 or values.min() < 0:
-        return stats.Interval(math.nan, math.nan)
-    return stats.wilson(float(values.mean()), float(values.shape[1]), rules.level)
-
-
-def _strips(own: Pushed, doses: Doses) -> Iterator[dict[str, Any]]:
-    """The pictures of some seeds, alpha from left to right, as one small image each."""
-    for i, seed in enumerate(doses.numbers[: own.pictures.shape[1]]):
-        row = [Image.fromarray(p).resize((_SIDE, _SIDE), Image.Resampling.LANCZOS) for p in own.pictures[:, i]]
-        strip = Image.new("RGB", (_SIDE * len(row), _SIDE))
-        for place, picture in enumerate(row):
-            strip.paste(picture, (place * _SIDE, 0))
-        data = io.BytesIO()
-        strip.save(data, format="WEBP", quality=80)
-        source = "data:image/webp;base64," + base64.b64encode(data.getvalue()).decode()
-        yield {"seed": seed, "n": len(row), "alphas": " ".join(f"{a:g}" for a in own.alphas), "picture": source}
 
 
 # ---------------------------------------------------------------------------------------------------- a run
@@ -301,7 +260,8 @@ def validate(
     """Tries the strongest findings of a run and adds causal evidence to their rows, to its tables and to its report.
 
     Leaves `validation/dose_response/` and `doses.json` in the run's folder; findings that were tried carry
-    `causal_slope`, `causal_low`, `causal_high` and `off_target` from then on.
+    `causal_slope`, `causal_low`, `causal_high` and `off_target` from then on. Pictures that are in `drawings.sqlite`
+    there are not drawn again, whoever reads them (see `scalex.drawings`).
 
     Args:
         attributes, concepts: only these; concepts that are named are tried whether they lean or not. most: findings.
@@ -317,17 +277,34 @@ def validate(
     place = str(runs.store_of(result.folder, store) if store else runs.kept_store(result.folder, result.manifest))
     job = prepare(spec=result.manifest["spec"], device=device, precision=result.manifest.get("dtype"))
     _check_same(job, result.manifest, result.folder)
-    claims = _claims(result.findings, job, attributes, concepts, most)
-    with resumable("what was captured is kept"):
+    claims, pushed = _claims(result.findings, job, attributes, concepts, most), job.at(doses.probe if doses else None)
+    with resumable("what was captured and drawn is kept"):
         kept = replace(result, manifest={**result.manifest, "store": place})
-        readouts = named_readouts(scorer, job, kept, doses, attributes) if isinstance(scorer, str) else scorer
+        readouts = _readouts(scorer, job, kept, doses or Doses(), attributes)
         cases = [
             case
             for attribute, values, some in claims
-            for case in cases_of(job, Store.open(place), attribute, values, concepts=some, progress=capturing)
+            for case in cases_of(pushed, Store.open(place), attribute, values, concepts=some, progress=capturing)
         ]
-        done = dose_response(job, cases, readouts, doses, progress=pushing)
+        kept_there = Drawings.open(result.folder)
+        done = dose_response(job, cases, readouts, doses, drawings=kept_there, progress=pushing)
     return _written(replace(done, folder=result.folder), result.manifest)
+
+
+def _readouts(scorer: str | Readouts, job: Job, run: Audit, doses: Doses, attributes: Sequence[str]) -> Readouts:
+    """The scorers that were asked for; the picture reading is learned from the run, without seeds that are drawn."""
+    if not isinstance(scorer, str):
+        return scorer
+
+    def latents() -> Latents:
+        if "picture" not in run.manifest["recipes"] or job.spec.moments:
+            wrong = f"the run {run.folder} has no picture reading of single seeds to read pushed pictures with"
+            way_out = "Audit with `readings: [text, picture]` and without moments, or name another scorer"
+            raise ScalexError(wrong, way_out)
+        return latents_of(run)["picture"]
+
+    drawn = (*doses.numbers, *doses.calibration)
+    return named_readouts(scorer, job, latents, without=drawn, attributes=attributes)
 
 
 def _check_same(job: Job, manifest: Mapping[str, Any], place: Path) -> None:

@@ -23,6 +23,8 @@ _CASES = 12  # in the figures
 _GAP, _HEAD = 22, 44  # pixels between cells, and above a cell's pictures
 _STEP = 3  # pixels between the strips of a cell
 _OWN, _KEPT, _CHANCE = "what it is pushed to", "still the concept", "directions that mean nothing"
+_CORRECTED = "the same, the scorer's mistakes taken out"
+_WHATS = {"target": _OWN, "corrected": _CORRECTED, "the concept": _KEPT}
 _KEY = ["concept", "attribute", "second"]
 
 
@@ -192,7 +194,7 @@ def _marks(title: str, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
     shown = rows[(rows["what"] != "distance") & ((rows["direction"] == "own") | (rows["what"] == "target"))]
     for row in views.records(shown):
         own = row["direction"] == "own"
-        what = {"target": _OWN, "the concept": _KEPT}.get(row["what"], row["what"]) if own else _CHANCE
+        what = _WHATS.get(row["what"], row["what"]) if own else _CHANCE
         tip = f"{title}, {what}: {numbers.estimate(row['readout'], 'share')} at alpha {row['alpha']:g}"
         numbers_ = {name: None if math.isnan(row[name]) else round(row[name], 4) for name in ("readout", "low", "high")}
         yield {"case": title, "what": what, "alpha": row["alpha"], "tip": tip, **numbers_}
@@ -209,11 +211,27 @@ def _colour(what: str, whats: Sequence[str]) -> str:
 
 
 def _listing(rows: Sequence[Mapping[str, Any]], table: Mapping[str, pd.DataFrame]) -> Listing:
-    chance = _by_case(table["controls"], "slope")
-    columns = ("Concept", "Attribute", "To", "Slope per alpha", "Interval", "q", "By chance", "Off target", "Verdict")
-    told = tuple(_row(row, chance.get((row["target"], row["attribute"], row["value"]), math.nan)) for row in rows)
+    chance, corrected = _by_case(table["controls"], "slope"), _corrected(table)
+    columns = ["Concept", "Attribute", "To", "Slope per alpha", "Interval", "q", "By chance", "Off target", "Verdict"]
+    columns += ["Scorer's mistakes taken out"] if corrected else []
+    told = []
+    for row in rows:
+        case = (row["target"], row["attribute"], row["value"])
+        told.append((*_row(row, chance.get(case, math.nan)), *([corrected.get(case, "")] if corrected else [])))
     folded = f"All {len(told)} directions that were tried" if len(told) > _CASES else ""
-    return Listing("What was tried", columns, told, frozenset({3, 5, 6, 7}), folded)
+    return Listing("What was tried", tuple(columns), tuple(told), frozenset({3, 5, 6, 7}), folded)
+
+
+def _corrected(table: Mapping[str, pd.DataFrame]) -> dict[tuple[str, ...], str]:
+    """The slopes with the scorer's mistakes taken out, by case, where it was calibrated."""
+    found = table.get("calibration", pd.DataFrame())
+    return {
+        tuple(str(row[key]) for key in _KEY): (
+            f"{numbers.estimate(row['slope'], 'share')} ({numbers.interval(row['low'], row['high'], 'share')}); right "
+            f"in {row['right_first']:.0%} and {row['right_second']:.0%}"
+        )
+        for row in views.records(found)
+    }
 
 
 def _by_case(table: pd.DataFrame, column: str) -> dict[tuple[str, ...], float]:

@@ -1,42 +1,55 @@
-"""What reads pushed pictures, by name: as a command or a run's spec says it."""
+"""What reads pictures of a job, by name: as a command says it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from scalex.auditing import Audit, latents_of
+from scalex.capture import Progress
+from scalex.engine import fill
 from scalex.errors import ScalexError
 from scalex.jobs import Job
 from scalex.organisms import EMBEDDED
 from scalex.prompts import build_prompts
+from scalex.records import Latents
 from scalex.scorers import AttributeScorer, Readouts, readouts_of
 from scalex.scorers.exact import exact_readouts
 from scalex.scorers.function import Function, named_function
 from scalex.scorers.image_classification import image_classification
 from scalex.scorers.picture_reading import picture_readouts
 from scalex.scorers.zero_shot import zero_shot_readouts
-from scalex.validation._doses import Doses
+from scalex.store import Store
 
-__all__ = ["named_readouts"]
+__all__ = ["folder_of", "learned_readings", "named_readouts"]
+
+_LEARNED = 16  # seeds that the picture reading learns from
 
 
-def named_readouts(name: str, job: Job, run: Audit, doses: Doses | None, attributes: Sequence[str] = ()) -> Readouts:
+def named_readouts(
+    name: str,
+    job: Job,
+    latents: Callable[[], Latents],
+    *,
+    without: Sequence[int] = (),
+    attributes: Sequence[str] = (),
+) -> Readouts:
     """The scorers that a name stands for.
 
     Args:
-        name: "picture" (the run's own reading), "exact" (of an organism), "clip:FOLDER", "classifier:FOLDER" or
+        name: "picture" (the model's own reading), "exact" (of an organism), "clip:FOLDER", "classifier:FOLDER" or
             "package.module:function".
-        doses: whose seeds the picture reading must not have learned from. attributes: that are tried.
+        latents: gives the picture reading that "picture" learns from; is called for that alone.
+        without: seeds of the pictures, which it must not learn from. attributes: that are asked for.
 
     Raises:
-        ScalexError: there is no such scorer, or it does not fit the run.
+        ScalexError: there is no such scorer, or it does not fit the job.
     """
     kind, _, rest = name.partition(":")
     if name == "picture":
-        return _own(job, run, doses)
+        return picture_readouts(job.model, job.plan, latents(), without=without, rules=job.spec.rules)
     if name == "exact":
-        return exact_readouts(Path(job.spec.model) if job.spec.model else EMBEDDED, job.model)
+        return exact_readouts(folder_of(job), job.model)
     if kind == "clip" and rest:
         return zero_shot_readouts(rest, _Words(job), device=str(job.model.device))
     if kind == "classifier" and rest:
@@ -46,13 +59,28 @@ def named_readouts(name: str, job: Job, run: Audit, doses: Doses | None, attribu
     raise ScalexError(f"there is no scorer {name!r}", "Scorers: picture, exact, clip:, classifier:, module:function")
 
 
-def _own(job: Job, run: Audit, doses: Doses | None) -> Readouts:
-    """The picture reading of the run, learned without the seeds that are pushed."""
-    if "picture" not in run.manifest["recipes"] or job.spec.moments:
-        wrong = f"the run {run.folder} has no picture reading of single seeds to read pushed pictures with"
-        raise ScalexError(wrong, "Audit with `readings: [text, picture]` and without moments, or name another scorer")
-    latents = latents_of(run)["picture"]
-    return picture_readouts(job.model, job.plan, latents, without=(doses or Doses()).numbers, rules=job.spec.rules)
+def learned_readings(
+    job: Job, concepts: Collection[str], store: Store | None, progress: Progress | None = None
+) -> Latents:
+    """What the picture reading learns from where there is no run: these concepts and their variants in the first
+    template, on 16 seeds that the job does not have. What the store lacks is captured.
+
+    Raises:
+        ScalexError: there is no store, or as capturing and the store raise.
+    """
+    if store is None:
+        raise ScalexError("the picture reading has no store to learn from", "Give one, or name another scorer")
+    own = [p for p in build_prompts(job.spec) if p.role == "concept" and p.concept in concepts]
+    first = [p for p in own if p.template == own[0].template]
+    seeds = range(max(job.seeds) + 1, max(job.seeds) + 1 + _LEARNED)
+    plan = replace(job.plan, readings=("picture",), keep={"picture": "last"}, moments=0)
+    fill(store, job.model, first, seeds, plan, progress)
+    return store.read(plan.recipes(job.model)["picture"], first, seeds)
+
+
+def folder_of(job: Job) -> Path:
+    """Where the model of a job lies, if that is a folder."""
+    return Path(job.spec.model) if job.spec.model else EMBEDDED
 
 
 class _Words:
