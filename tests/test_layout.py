@@ -66,6 +66,7 @@ STAGES = [
     "steering_vectors",
     "steered",
     "semantics",
+    "scenes",
     "explaining",
     "explanations",
     "auditing",
