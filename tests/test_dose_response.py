@@ -475,7 +475,7 @@ def test_the_command_pushes_and_says_what_happened(audited: Audit) -> None:
     assert shown.exit_code == 0, shown.output
     assert "mechanic, gender, to woman: " in shown.output
     assert "by the picture reading; with the scorer's mistakes taken out" in shown.output
-    assert "mistakes taken out" in audited.report.read_text()
+    assert "Corrected for the scorer" in audited.report.read_text()
     told = json.loads(CliRunner().invoke(app, [*run, "--json"]).stdout)
     assert told["findings"][0]["target"] == "mechanic"
     with pytest.raises(ScalexError, match="--alphas 1;2 is not understood"):

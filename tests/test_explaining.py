@@ -21,12 +21,13 @@ from scalex.classifiers import Classifier, classifier, load_classifier
 from scalex.cli import app
 from scalex.drawings import Drawings
 from scalex.errors import ScalexError
-from scalex.explaining import Effect, Explanation, Scenes, explain
+from scalex.explaining import Effect, Explanation, explain
 from scalex.explanations import as_dict, in_rows, picture_of
 from scalex.jobs import Job, prepare
 from scalex.models import quiet
 from scalex.organisms import EMBEDDED
 from scalex.organisms.readout import load_truth
+from scalex.scenes import Scenes
 from scalex.semantics import PLAIN, every, load_hierarchy, said
 from scalex.store import Store
 from scalex.truth import explaining as planted

@@ -67,6 +67,7 @@ STAGES = [
     "steering_vectors",
     "steered",
     "semantics",
+    "scenes",
     "explaining",
     "explanations",
     "auditing",

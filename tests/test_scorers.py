@@ -12,11 +12,20 @@ import pytest
 import torch
 from PIL import Image
 from transformers import (
+    AutoImageProcessor,
+    AutoModel,
+    AutoTokenizer,
     CLIPConfig,
     CLIPImageProcessorPil,
     CLIPModel,
     CLIPTextConfig,
     CLIPVisionConfig,
+    Siglip2Config,
+    Siglip2ImageProcessorPil,
+    Siglip2Model,
+    SiglipConfig,
+    SiglipImageProcessorPil,
+    SiglipModel,
     ViTConfig,
     ViTForImageClassification,
     ViTImageProcessorPil,
@@ -149,6 +158,60 @@ def test_clip_is_asked_as_it_answers_by_itself(clip: Path) -> None:
     assert scored(scorer, shown) == pytest.approx(expected, abs=1e-5)
     assert np.ptp(expected[:, 0]) > 1e-4  # pictures differ, so that the order of rows matters
     assert scorer.name == f"zero-shot {clip.name}"
+
+
+@pytest.fixture(scope="module", params=["siglip", "siglip2"])
+def siglip(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny SigLIP with random weights, of pictures of one size or of any; its temperature is 20, its bias -3."""
+    folder, tokenizer = tmp_path_factory.mktemp(request.param), tiny_tokenizer()
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    ids = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    text = {"vocab_size": len(tokenizer), "max_position_embeddings": tokenizer.model_max_length, **ids, **sizes}
+    torch.manual_seed(0)
+    model: Any
+    if request.param == "siglip":
+        vision = {"image_size": 32, "patch_size": 8, **sizes}
+        model = SiglipModel(SiglipConfig(text_config=text | {"projection_size": 32}, vision_config=vision))
+        SiglipImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
+    else:
+        vision = {"num_patches": 16, "patch_size": 8, **sizes}
+        model = Siglip2Model(Siglip2Config(text_config=text | {"projection_size": 32}, vision_config=vision))
+        Siglip2ImageProcessorPil(patch_size=8, max_num_patches=16).save_pretrained(folder)
+    with torch.no_grad():
+        model.logit_scale.fill_(math.log(20))
+        model.logit_bias.fill_(-3)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_siglip_gives_each_value_its_share_of_the_odds(siglip: Path) -> None:
+    said, shown = {"man": "a photo of a man", "woman": "a woman"}, pictures(3)
+    scorer = zero_shot(siglip, "gender", said)
+    model, tokenizer = AutoModel.from_pretrained(siglip).eval(), AutoTokenizer.from_pretrained(siglip)
+    processor, length = AutoImageProcessor.from_pretrained(siglip, backend="pil"), tiny_tokenizer().model_max_length
+    padded: dict[str, Any] = {"padding": "max_length", "truncation": True, "max_length": length}
+    words = tokenizer(list(said.values()), return_tensors="pt", **padded)
+    seen = processor(images=list(shown), return_tensors="pt")
+    with torch.no_grad():
+        probabilities = model(input_ids=words["input_ids"], **seen).logits_per_image.sigmoid().double().numpy()
+        masked = model(**words, **seen).logits_per_image.sigmoid().double().numpy()
+    odds = probabilities / (1 - probabilities)
+    assert scored(scorer, shown) == pytest.approx(odds / odds.sum(1, keepdims=True), abs=1e-5)
+    assert np.ptp(odds[:, 0] / odds[:, 1]) > 1e-2  # pictures differ
+    assert np.abs(masked - probabilities).max() > 1e-4  # so would a mask, which it was trained without
+
+
+def test_a_folder_without_a_tokenizer_is_named(clip: Path, tmp_path: Path) -> None:
+    for file in clip.iterdir():
+        if not file.name.startswith(("tokenizer", "vocab", "merges", "special")):
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    texts = {"man": "a man", "woman": "a woman"}
+    with pytest.raises(ScalexError, match=r"has no tokenizer: none of tokenizer\.json"):
+        zero_shot(tmp_path, "gender", texts)
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(ScalexError, match=r"the tokenizer in .* cannot be loaded .*Save it again beside the model"):
+        zero_shot(tmp_path, "gender", texts)
 
 
 def test_several_texts_of_a_value_are_averaged(clip: Path) -> None:

@@ -15,7 +15,7 @@ from scalex.models import quiet
 from scalex.models.base import choose_device
 from scalex.wording import did_you_mean
 
-__all__ = ["Classifier", "Pictures", "classifier", "load_classifier", "load_network", "of_network", "pixels"]
+__all__ = ["Classifier", "Pictures", "classifier", "load_classifier", "load_network", "of_network", "tensors"]
 
 Pictures: TypeAlias = UInt8[np.ndarray, "n height width 3"]
 
@@ -117,18 +117,19 @@ def of_network(name: str, network: Any, processor: Any) -> Classifier:
         found = []
         with torch.inference_mode():
             for start in range(0, len(pictures), _BATCH):
-                values = pixels(processor, pictures[start : start + _BATCH], network)
-                found.append(network(pixel_values=values).logits.float().softmax(-1).cpu().numpy())
+                given = tensors(processor, pictures[start : start + _BATCH], network)
+                found.append(network(**given).logits.float().softmax(-1).cpu().numpy())
         return np.concatenate(found)
 
     names = network.config.id2label
     return Classifier(name, score, tuple(str(names[i]) for i in range(len(names))), "probability")
 
 
-def pixels(processor: Any, pictures: Pictures, network: Any) -> Any:
-    """Pictures as a network's own processor makes them, on its device."""
+def tensors(processor: Any, pictures: Pictures, network: Any) -> dict[str, Any]:
+    """What a network's own processor makes of pictures, by argument of the network, on its device."""
     made = processor(images=list(pictures), return_tensors="pt", input_data_format="channels_last")
-    return made["pixel_values"].to(network.device, network.dtype)
+    on_device = {name: one.to(network.device) for name, one in made.items()}
+    return on_device | {"pixel_values": on_device["pixel_values"].to(network.dtype)}
 
 
 def load_network(folder: str | Path, kind: str, device: str | None, what: str = "model") -> tuple[Any, Any]:

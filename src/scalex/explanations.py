@@ -18,9 +18,10 @@ from scalex.classifiers import Classifier, Pictures, classifier
 from scalex.disk import disk_errors, write_atomic
 from scalex.drawings import Drawings
 from scalex.errors import ScalexError, resumable
-from scalex.explaining import Edit, Effect, Explanation, Scenes, explain
+from scalex.explaining import Effect, Explanation, explain
 from scalex.jobs import prepare
 from scalex.report.grid import grid, save_grid
+from scalex.scenes import Edit, Scenes
 from scalex.semantics import load_hierarchy
 from scalex.spec import AuditSpec
 from scalex.store import Store

@@ -28,7 +28,19 @@ from scalex.direction_files import Direction, load_direction
 from scalex.errors import ScalexError
 from scalex.models import Model, around
 
-__all__ = ["MOST", "Alpha", "Erase", "Push", "check_alphas", "check_steers", "edit_key", "spread", "steer", "together"]
+__all__ = [
+    "MOST",
+    "Alpha",
+    "Erase",
+    "Push",
+    "check_alphas",
+    "check_steers",
+    "edit_key",
+    "shuffled_channels",
+    "spread",
+    "steer",
+    "together",
+]
 
 MOST = 100.0
 """The greatest alpha, either way: far beyond what leaves a picture."""
@@ -195,6 +207,11 @@ def spread(direction: Direction, value: Values) -> Float[torch.Tensor, "c h w"]:
         return vector.reshape(channels, rows, columns)
     cells = vector.reshape(1, channels, grid, grid)
     return torch.nn.functional.interpolate(cells, size=(rows, columns), mode="nearest")[0]
+
+
+def shuffled_channels(direction: Direction, channels: int, rng: np.random.Generator) -> Float[np.ndarray, "width"]:
+    """The same numbers, the maps of channels exchanged: as long, as uneven, and meaning nothing."""
+    return np.asarray(direction.vector.reshape(channels, -1)[rng.permutation(channels)].ravel())
 
 
 def pooled(value: Values, direction: Direction) -> Float[torch.Tensor, "n width"]:

@@ -1,8 +1,12 @@
 """CLIP and its kind as scorers, from local weights: a picture shows the value whose words lie nearest to it.
 
-Radford et al. (2021, arXiv 2103.00020): cosines of a picture with the mean of each value's texts, times the model's own
-temperature, through a softmax over the values. SigLIP (Zhai et al. 2023, arXiv 2303.15343) works alike: the bias that
-it adds to every cosine is the same for all values.
+CLIP (Radford et al. 2021, arXiv 2103.00020): cosines of a picture with the mean of each value's texts, times the
+model's own temperature, through a softmax over the values.
+
+SigLIP (Zhai et al. 2023, arXiv 2303.15343; SigLIP 2, arXiv 2502.14786) gives every pair of picture and text a
+probability of its own, a sigmoid of temperature times cosine plus a bias. Of values of which a picture shows one, the
+share of each is its odds over the sum of all odds. Odds are the exponential of what the sigmoid is of, so that this is
+the same softmax, in which the bias cancels. Its texts are padded to the full length and not masked, as it was trained.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ import torch
 from jaxtyping import Float, UInt8
 from scipy.special import softmax
 
-from scalex.classifiers import load_network, pixels
+from scalex.classifiers import load_network, tensors
 from scalex.errors import ScalexError
 from scalex.scorers import AttributeScorer, Readouts
 from scalex.scorers._calling import Remembered
@@ -25,17 +29,18 @@ from scalex.scorers._calling import Remembered
 __all__ = ["ZeroShot", "zero_shot", "zero_shot_readouts"]
 
 _AT_ONCE = 32
+_VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model")
 
 
 class _Pair:
     """A model of pictures and texts, loaded once; the last pictures' embeddings are remembered."""
 
     def __init__(self, folder: str | Path, device: str) -> None:
-        from transformers import AutoTokenizer
-
         kind, what = "AutoModelForZeroShotImageClassification", "model of pictures and texts"
         self._model, self._processor = load_network(folder, kind, device, what)
-        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        self._tokenizer = _tokenizer(Path(folder).expanduser())
+        masked = not self._model.config.model_type.startswith("siglip")
+        self._told = ("input_ids", "attention_mask") if masked else ("input_ids",)
         self.name = f"zero-shot {Path(folder).resolve().name}"
         self.temperature = float(self._model.logit_scale.detach().exp())
         self.pictures: Remembered[Float[np.ndarray, "n dim"]] = Remembered(self._pictures)
@@ -43,7 +48,7 @@ class _Pair:
     def _pictures(self, pictures: UInt8[np.ndarray, "n height width 3"]) -> Float[np.ndarray, "n dim"]:
         parts = [pictures[i : i + _AT_ONCE] for i in range(0, len(pictures), _AT_ONCE)]
         with torch.inference_mode():
-            made = [self._model.get_image_features(pixel_values=pixels(self._processor, p, self._model)) for p in parts]
+            made = [self._model.get_image_features(**tensors(self._processor, p, self._model)) for p in parts]
         return np.concatenate([_unit(one) for one in made])
 
     def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "dim"]:
@@ -52,10 +57,26 @@ class _Pair:
         told = self._tokenizer(
             list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
         )
-        given = {k: v.to(self._model.device) for k, v in told.items() if k in ("input_ids", "attention_mask")}
+        given = {k: v.to(self._model.device) for k, v in told.items() if k in self._told}
         with torch.inference_mode():
             middle = _unit(self._model.get_text_features(**given)).mean(0)
         return np.asarray(middle / np.linalg.norm(middle))
+
+
+def _tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    if not any((folder / name).is_file() for name in _VOCABULARIES):  # else it is made without a word
+        lacks = f"{folder} has no tokenizer: none of {', '.join(_VOCABULARIES)}"
+        raise ScalexError(lacks, "Save it beside the model, with `save_pretrained`")
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except ImportError as error:  # some are read by libraries of their own
+        wrong = f"the tokenizer in {folder} needs a library ({' '.join(str(error).split())[:120]})"
+        raise ScalexError(wrong, "Install it: pip install sentencepiece protobuf") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        wrong = f"the tokenizer in {folder} cannot be loaded ({' '.join(str(error).split())[:120]})"
+        raise ScalexError(wrong, "Save it again beside the model, with `save_pretrained`") from None
 
 
 def _unit(features: Any) -> Float[np.ndarray, "n dim"]:

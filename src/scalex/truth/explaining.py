@@ -16,11 +16,12 @@ from jaxtyping import Float, Int
 
 from scalex.classifiers import Classifier, Pictures
 from scalex.drawings import Drawings
-from scalex.explaining import Explanation, Scenes, explain
+from scalex.explaining import Explanation, explain
 from scalex.jobs import Job, prepare
 from scalex.organisms.marks import Mark
 from scalex.organisms.pictures import GENDERS, Shown
 from scalex.organisms.readout import Truth
+from scalex.scenes import Scenes
 from scalex.semantics import every, load_hierarchy
 from scalex.store import Store
 from scalex.truth._bed import Bed

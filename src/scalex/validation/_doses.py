@@ -17,7 +17,7 @@ from scalex.jobs import Job
 from scalex.misclassification import Known
 from scalex.scorers import AttributeScorer, Readouts, scored
 from scalex.stats import MIN_SEEDS
-from scalex.steering import MOST, Push, check_steers
+from scalex.steering import MOST, Push, check_steers, shuffled_channels
 from scalex.validation._effects import CONCEPT, position
 
 __all__ = ["Case", "Doses", "Pixels", "Pushed", "Pusher", "Readers", "controls", "readers_of", "stands"]
@@ -245,14 +245,12 @@ def controls(direction: Direction, n: int, shape: tuple[int, int, int], seed: in
     Args:
         shape: of the probe's value. seed: of all of them.
     """
-    rng, vector = np.random.default_rng(seed), direction.vector.astype(np.float64)
-    length, channels = float(np.linalg.norm(vector)), shape[0]
-    rows = vector.reshape(channels, -1)
+    rng, length = np.random.default_rng(seed), float(np.linalg.norm(direction.vector.astype(np.float64)))
     for i in range(n):
-        drawn = rng.standard_normal(len(vector))
+        drawn = rng.standard_normal(len(direction.vector))
         yield "random", _like(direction, drawn * (length / np.linalg.norm(drawn)), f"random {i + 1}")
     for i in range(n):
-        yield "shuffled", _like(direction, rows[rng.permutation(channels)].ravel(), f"shuffled {i + 1}")
+        yield "shuffled", _like(direction, shuffled_channels(direction, shape[0], rng), f"shuffled {i + 1}")
 
 
 def _like(direction: Direction, vector: Float[np.ndarray, "width"], name: str) -> Direction:

@@ -33,6 +33,7 @@ from scalex.report import numbers, views, write_tables
 from scalex.scorers import Readouts
 from scalex.steering_vectors import pair_of, steering_vectors
 from scalex.store import Store
+from scalex.validation._claims import claims_of, strongest
 from scalex.validation._doses import Case, Doses, Pusher, Readers, controls, readers_of
 from scalex.validation._effects import Evidence, drift, effect, slopes, trend, verdict
 from scalex.validation._telling import Tried, calibration_rows, corrected_slope, curve_rows, strip_rows
@@ -229,21 +230,6 @@ def _finding(case: Case, found: Tried | None, evidence: Evidence | None, doses: 
 # ---------------------------------------------------------------------------------------------------- a run
 
 
-def strongest(findings: pd.DataFrame, most: int) -> pd.DataFrame:
-    """What is worth trying first: leans of defaults, of the picture reading where there is one, the furthest first.
-
-    Of an attribute with more values than two, the weights that are above parity; one finding a concept and attribute.
-    """
-    asked = findings[findings["analysis"] == "defaults"]
-    parity = 1 / asked.groupby("attribute")["value"].transform("nunique")
-    above = (asked["estimate"] - parity).where(asked["unit"] == "weight", asked["estimate"].abs())
-    leans = asked.assign(away=above)[asked["verdict"].str.startswith("leans") & (above > 0)]
-    if (leans["reading"] == "picture").any():
-        leans = leans[leans["reading"] == "picture"]
-    ordered = leans.sort_values(["away", "q", "target"], ascending=[False, True, True])
-    return ordered.drop_duplicates(["target", "attribute"]).drop(columns="away").head(most).reset_index(drop=True)
-
-
 def validate(
     run: str | Path,
     *,
@@ -277,7 +263,8 @@ def validate(
     place = str(runs.store_of(result.folder, store) if store else runs.kept_store(result.folder, result.manifest))
     job = prepare(spec=result.manifest["spec"], device=device, precision=result.manifest.get("dtype"))
     _check_same(job, result.manifest, result.folder)
-    claims, pushed = _claims(result.findings, job, attributes, concepts, most), job.at(doses.probe if doses else None)
+    claims = claims_of(result.findings, job, attributes, concepts, most)
+    pushed = job.at(doses.probe if doses else None)
     with resumable("what was captured and drawn is kept"):
         kept = replace(result, manifest={**result.manifest, "store": place})
         readouts = _readouts(scorer, job, kept, doses or Doses(), attributes)
@@ -286,8 +273,8 @@ def validate(
             for attribute, values, some in claims
             for case in cases_of(pushed, Store.open(place), attribute, values, concepts=some, progress=capturing)
         ]
-        kept_there = Drawings.open(result.folder)
-        done = dose_response(job, cases, readouts, doses, drawings=kept_there, progress=pushing)
+        drawings = Drawings.open(result.folder)
+        done = dose_response(job, cases, readouts, doses, drawings=drawings, progress=pushing)
     return _written(replace(done, folder=result.folder), result.manifest)
 
 
@@ -312,37 +299,6 @@ def _check_same(job: Job, manifest: Mapping[str, Any], place: Path) -> None:
         if job.plan.recipes(job.model)[reading].id != name:
             wrong = f"the model of the run {place} is not any more the one that was captured"
             raise ScalexError(wrong, "Put it back, or audit again")
-
-
-def _claims(
-    findings: pd.DataFrame, job: Job, attributes: Sequence[str], concepts: Sequence[str], most: int
-) -> list[tuple[str, tuple[str, str], list[str]]]:
-    """What to try: attribute, the two values, and the concepts."""
-    known = job.spec.attribute_values
-    for name in attributes:
-        if name not in known:
-            raise ScalexError(f"the run has no attribute {name!r}", did_you_mean(name, list(known), "Attributes"))
-    chosen = list(attributes) or list(known)
-    if not chosen:
-        raise ScalexError("the run has no attribute whose values could be pushed to", "Audit with `attributes`")
-    if concepts:
-        return [(name, pair_of(job, name), list(concepts)) for name in chosen]
-    found: dict[tuple[str, tuple[str, str]], list[str]] = {}
-    rows = strongest(findings[findings["attribute"].isin(chosen)], most)
-    for row in views.records(rows):
-        pair = _pair(row, findings, known[row["attribute"]])
-        found.setdefault((row["attribute"], pair), []).append(row["target"])
-    return [(attribute, pair, some) for (attribute, pair), some in found.items()]
-
-
-def _pair(row: Mapping[str, Any], findings: pd.DataFrame, values: Sequence[str]) -> tuple[str, str]:
-    """The two values that a finding is tried between: of many, from the weightiest other one to its own."""
-    if len(values) == 2:
-        return values[0], values[1]
-    same = (findings["analysis"] == "defaults") & (findings["reading"] == row["reading"])
-    same &= (findings["target"] == row["target"]) & (findings["attribute"] == row["attribute"])
-    others = findings[same & (findings["value"] != row["value"])].sort_values("estimate", ascending=False)
-    return str(others["value"].iloc[0]), str(row["value"])
 
 
 def _written(done: DoseResponse, manifest: Mapping[str, Any]) -> DoseResponse:

@@ -23,7 +23,7 @@ _CASES = 12  # in the figures
 _GAP, _HEAD = 22, 44  # pixels between cells, and above a cell's pictures
 _STEP = 3  # pixels between the strips of a cell
 _OWN, _KEPT, _CHANCE = "what it is pushed to", "still the concept", "directions that mean nothing"
-_CORRECTED = "the same, the scorer's mistakes taken out"
+_CORRECTED = "the same, corrected for the scorer"
 _WHATS = {"target": _OWN, "corrected": _CORRECTED, "the concept": _KEPT}
 _KEY = ["concept", "attribute", "second"]
 
@@ -213,7 +213,7 @@ def _colour(what: str, whats: Sequence[str]) -> str:
 def _listing(rows: Sequence[Mapping[str, Any]], table: Mapping[str, pd.DataFrame]) -> Listing:
     chance, corrected = _by_case(table["controls"], "slope"), _corrected(table)
     columns = ["Concept", "Attribute", "To", "Slope per alpha", "Interval", "q", "By chance", "Off target", "Verdict"]
-    columns += ["Scorer's mistakes taken out"] if corrected else []
+    columns += ["Corrected for the scorer"] if corrected else []
     told = []
     for row in rows:
         case = (row["target"], row["attribute"], row["value"])
