@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -19,6 +20,7 @@ import pytest
 import typer
 
 import scalex as scalex_package
+from scalex.auditing import latents_of
 from scalex.cli import app, main
 from scalex.cli._say import _Lines
 
@@ -333,6 +335,61 @@ def test_a_mistake_of_the_command_line_is_one_line_too(
     out, err = capsys.readouterr()
     assert out == ""
     assert re.fullmatch(f"scalex: {said}\n", err), err
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ("check run --max-lean 25", r"--max-lean is 25, but a limit is above 0 and at most 1\. Try 0\.25"),
+        ("store ls run", r".*/run is no store\. It is in .*/run/store"),
+        ("name run --concept nurse", r"this run has no concept 'nurse'\. Concepts: cook, pilot"),
+        ("audit --spec spec.yaml --precision nan", r"`width` \(--precision\) is nan, but should be a finite number"),
+        ("audit --spec spec.yaml --dtype fp8", r"`precision` \(--dtype\) is 'fp8', but must be 'fp32'.*"),
+        ("probe-sweep --spec spec.yaml --concepts 0", r"invalid value for '--concepts'.*"),
+        ("analyze run --analysis descriptors", r"analysis 'descriptors' takes prompts that this run did not capture.*"),
+    ],
+)
+def test_a_mistake_is_called_as_it_was_typed(
+    args: str,
+    said: str,
+    audited: dict[str, object],
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert audited
+    monkeypatch.chdir(here)
+    assert called(args, monkeypatch) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(f"scalex: {said}\n", err), err
+
+
+def test_all_analyses_are_those_that_the_run_has_prompts_for(
+    audited: dict[str, object], here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(here / "run", tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    names = set(scalex_package.analyze("run").findings.analysis)
+    assert called("analyze run --analysis all --quiet", monkeypatch) == 0
+    assert names < set(scalex_package.open_run("run").findings.analysis)
+
+
+def test_what_a_notebook_shows_is_a_line(audited: dict[str, object], here: Path) -> None:
+    audit = scalex_package.open_run(here / "run")
+    assert re.fullmatch(r"<Audit of the embedded organism.*: .* on gender; \d+ findings in .*run>", repr(audit))
+    store = scalex_package.Store.open(here / "run" / "store", create=False)
+    assert re.fullmatch(r"<Store at .*/run/store, only to be read>", repr(store))
+    gate = scalex_package.check(here / "run", max_lean=1.0)
+    assert re.fullmatch(r"<Gate: passed, none of \d+ limits broken.*>", repr(gate))
+    latents = latents_of(audit)["picture"]
+    assert re.fullmatch(r"<Latents, picture reading: 10 prompts x 6 seeds x 1 steps x [\d,]+ numbers>", repr(latents))
+    job = scalex_package.prepare(spec=here / "spec.yaml", device="cpu")
+    assert repr(job).startswith(
+        "<Job: 10 prompts, 6 seeds, defaults, rates, disagreement, sensitivity; <stable-diffusion"
+    )
+    compared = scalex_package.compare(here / "run", here / "run", out=here / "same")
+    assert re.fullmatch(r"<Comparison: None of 2 concepts moved on gender; \d+ differences in .*same>", repr(compared))
 
 
 @pytest.mark.parametrize(
