@@ -23,6 +23,7 @@ import scalex as scalex_package
 from scalex.auditing import latents_of
 from scalex.cli import app, main
 from scalex.cli._say import _Lines
+from scalex.doctor import examine
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -412,6 +413,19 @@ def test_doctor_asks_for_no_package_that_nothing_imports(scalex: Run) -> None:
     code = "\n".join(p.read_text() for p in SOURCE.rglob("*.py"))
     for name in by_pip:
         assert re.search(rf"(import|from) {name}\b|find_spec\(\"{name}\"\)", code), name
+
+
+def test_doctor_says_what_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SCALEX_CACHE", str(tmp_path))
+    monkeypatch.setenv("SCALEX_MEMORY", "0.5")
+    found = {one.name: one for one in examine()}
+    assert found["cache"].found == str(tmp_path)
+    assert found["memory"].found.startswith("arrays up to 0.5 GiB")
+    assert found["scalex"].found.startswith(version("scalex-diffusion"))
+    monkeypatch.setenv("SCALEX_MEMORY", "much")
+    wrong = next(one for one in examine() if one.name == "memory")
+    assert (wrong.ok, wrong.found) == (False, "SCALEX_MEMORY is 'much'")
+    assert wrong.way_out
 
 
 def test_every_pip_command_is_quoted_for_the_shell() -> None:
