@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -19,8 +20,10 @@ import pytest
 import typer
 
 import scalex as scalex_package
+from scalex.auditing import latents_of
 from scalex.cli import app, main
 from scalex.cli._say import _Lines
+from scalex.doctor import examine
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -341,6 +344,61 @@ def test_a_mistake_of_the_command_line_is_one_line_too(
 
 
 @pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ("check run --max-lean 25", r"--max-lean is 25, but a limit is above 0 and at most 1\. Try 0\.25"),
+        ("store ls run", r".*/run is no store\. It is in .*/run/store"),
+        ("name run --concept nurse", r"this run has no concept 'nurse'\. Concepts: cook, pilot"),
+        ("audit --spec spec.yaml --precision nan", r"`width` \(--precision\) is nan, but should be a finite number"),
+        ("audit --spec spec.yaml --dtype fp8", r"`precision` \(--dtype\) is 'fp8', but must be 'fp32'.*"),
+        ("probe-sweep --spec spec.yaml --concepts 0", r"invalid value for '--concepts'.*"),
+        ("analyze run --analysis descriptors", r"analysis 'descriptors' takes prompts that this run did not capture.*"),
+    ],
+)
+def test_a_mistake_is_called_as_it_was_typed(
+    args: str,
+    said: str,
+    audited: dict[str, object],
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert audited
+    monkeypatch.chdir(here)
+    assert called(args, monkeypatch) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(f"scalex: {said}\n", err), err
+
+
+def test_all_analyses_are_those_that_the_run_has_prompts_for(
+    audited: dict[str, object], here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(here / "run", tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    names = set(scalex_package.analyze("run").findings.analysis)
+    assert called("analyze run --analysis all --quiet", monkeypatch) == 0
+    assert names < set(scalex_package.open_run("run").findings.analysis)
+
+
+def test_what_a_notebook_shows_is_a_line(audited: dict[str, object], here: Path) -> None:
+    audit = scalex_package.open_run(here / "run")
+    assert re.fullmatch(r"<Audit of the embedded organism.*: .* on gender; \d+ findings in .*run>", repr(audit))
+    store = scalex_package.Store.open(here / "run" / "store", create=False)
+    assert re.fullmatch(r"<Store at .*/run/store, only to be read>", repr(store))
+    gate = scalex_package.check(here / "run", max_lean=1.0)
+    assert re.fullmatch(r"<Gate: passed, none of \d+ limits broken.*>", repr(gate))
+    latents = latents_of(audit)["picture"]
+    assert re.fullmatch(r"<Latents, picture reading: 10 prompts x 6 seeds x 1 steps x [\d,]+ numbers>", repr(latents))
+    job = scalex_package.prepare(spec=here / "spec.yaml", device="cpu")
+    assert repr(job).startswith(
+        "<Job: 10 prompts, 6 seeds, defaults, rates, disagreement, sensitivity; <stable-diffusion"
+    )
+    compared = scalex_package.compare(here / "run", here / "run", out=here / "same")
+    assert re.fullmatch(r"<Comparison: None of 2 concepts moved on gender; \d+ differences in .*same>", repr(compared))
+
+
+@pytest.mark.parametrize(
     ("args", "code"), [("--help", 0), ("audit --help", 0), ("", 2), ("organism", 2), ("organism train --help", 0)]
 )
 def test_help_is_whole(
@@ -360,6 +418,19 @@ def test_doctor_asks_for_no_package_that_nothing_imports(scalex: Run) -> None:
     code = "\n".join(p.read_text() for p in SOURCE.rglob("*.py"))
     for name in by_pip:
         assert re.search(rf"(import|from) {name}\b|find_spec\(\"{name}\"\)", code), name
+
+
+def test_doctor_says_what_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SCALEX_CACHE", str(tmp_path))
+    monkeypatch.setenv("SCALEX_MEMORY", "0.5")
+    found = {one.name: one for one in examine()}
+    assert found["cache"].found == str(tmp_path)
+    assert found["memory"].found.startswith("arrays up to 0.5 GiB")
+    assert found["scalex"].found.startswith(version("scalex-diffusion"))
+    monkeypatch.setenv("SCALEX_MEMORY", "much")
+    wrong = next(one for one in examine() if one.name == "memory")
+    assert (wrong.ok, wrong.found) == (False, "SCALEX_MEMORY is 'much'")
+    assert wrong.way_out
 
 
 def test_every_pip_command_is_quoted_for_the_shell() -> None:

@@ -124,3 +124,13 @@ def test_the_first_steps_of_the_readme_run(
     assert "verdict" in capsys.readouterr().out
     assert space["audit"].report.is_file()
     assert space["gate"].rows
+
+
+def test_variables_of_the_environment_are_listed_on_one_page() -> None:
+    """Those that the source names in capitals, as whole texts."""
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
+    named = set(re.findall(r"[\"'`]((?:SCALEX|RAY|AWS|AZURE|GOOGLE|LANCE|HF)_[A-Z0-9_]+)[\"'`]", sources))
+    assert {"SCALEX_CACHE", "RAY_ADDRESS", "LANCE_LOG"} <= named
+    listed = set(re.findall(r"`([A-Z0-9_]+)(?:=[^`]*)?`", (ROOT / "docs/environment.md").read_text(encoding="utf-8")))
+    assert named <= listed, named - listed
+    assert {name for name in listed if name.startswith("SCALEX_")} == {n for n in named if n.startswith("SCALEX_")}

@@ -154,3 +154,7 @@ def test_public_names_exist() -> None:
     assert not modules & set(scalex.__all__), "importing the module of that name would take its place"
     with pytest.raises(AttributeError, match="has no attribute 'adit'"):
         scalex.adit  # noqa: B018
+
+
+def test_type_checkers_are_told_that_there_are_types() -> None:
+    assert (ROOT / "py.typed").is_file()

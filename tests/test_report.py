@@ -39,7 +39,7 @@ from scalex.report import (
 )
 from scalex.report.html import LARGEST
 from scalex.report.pictures import strips
-from scalex.report.theme import inline_svg
+from scalex.report.theme import inline_svg, styled
 
 PEOPLE = [
     "nurse", "pilot", "farmer", "teacher", "firefighter", "scientist", "judge", "chef", "singer", "mechanic",
@@ -320,7 +320,7 @@ def test_the_rest_is_named_for_what_it_is() -> None:
     rows = leaning(0.4, 0.02, 0.05, half=0.06) + unexpressed("dancer", "gender", "picture")
     tally = views.tally(views.checked(table_of(rows)), "gender", VALUES)
     assert words.deck(tally, 0.1) == "Of the other 3, 1 is balanced within ±0.1, 1 is undecided and 1 is not expressed."
-    assert words.strongest(views.checked(table_of(rows)), tally) == "Furthest to woman nurse (+0.40)."
+    assert words.strongest(views.checked(table_of(rows)), tally) == "Furthest to woman: nurse (+0.40)."
 
 
 def test_open_questions_say_what_would_decide() -> None:
@@ -659,6 +659,15 @@ def test_model_card_counts_and_warns() -> None:
     assert model_card(pd.DataFrame(), {"model": "m"}).splitlines()[2] == "This audit holds no findings."
 
 
+def test_a_legend_is_written_in_the_colours_of_the_page() -> None:
+    """Black text would be lost on a dark page."""
+    rows = [{"x": i, "y": i, "what": what} for what in ("one", "other") for i in range(3)]
+    chart = alt.Chart(alt.NamedData("rows")).mark_line().encode(x="x:Q", y="y:Q", color=alt.Color("what:N"))
+    texts = re.findall("<text[^>]*>", str(inline_svg(styled(chart, {"rows": rows}), "a chart")))
+    assert len(texts) > 4
+    assert all('fill="var(--' in text for text in texts), texts
+
+
 # ---------------------------------------------------------------------------------------------------- in a browser
 
 
@@ -692,6 +701,7 @@ def column(page: Any, i: int) -> list[str]:
     )
 
 
+NARROW = {"width": 390, "height": 800}
 _BEYOND = """() => [...document.body.querySelectorAll('*')].filter(e => !e.closest('svg') || e.tagName == 'svg')
   .filter(e => e.checkVisibility() && e.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
   .map(e => e.tagName + ' ' + e.textContent.slice(0, 40))"""
@@ -775,6 +785,12 @@ def test_nothing_overflows(browser: Any, report: Path, width: int) -> None:
     assert said == []
 
 
+def test_a_long_name_of_a_model_is_wrapped(browser: Any, tmp_path: Path) -> None:
+    named = {"model": "someone/a-model-with-a-name-that-is-long-indeed + lcm against someone/" + "another" * 9}
+    page, _ = opened(browser, render(synthetic(["cook"]), named, {}, tmp_path / "r.html"), viewport=NARROW)
+    assert page.evaluate("document.documentElement.scrollWidth") == NARROW["width"]
+
+
 def test_it_reads_without_scripts(browser: Any, report: Path) -> None:
     page, _ = opened(browser, report, java_script_enabled=False)
     assert page.locator("#findings-table tbody tr").count() == len(synthetic([*PEOPLE[:10], *HOSTILE[:2]]))
@@ -798,7 +814,7 @@ def test_the_concepts_are_those_that_were_asked_for() -> None:
         assert dict(_facts(table_of(rows), {"model": "m", "spec": {"concepts": listed}}))["concepts"] == "3"
     assert dict(_facts(table_of(rows), {"model": "m", "spec": {"concepts": {"vocabulary": "x"}}}))["concepts"] == "2"
     both = table_of([*rows, *leaning(0.4)])
-    assert dict(_facts(both, {"model": "m"}))["concepts"] == str(table_of(leaning(0.4))["target"].nunique())
+    assert dict(_facts(both, {"model": "m"}))["concept"] == str(table_of(leaning(0.4))["target"].nunique()) == "1"
 
 
 def test_what_has_no_sides_has_no_sign() -> None:

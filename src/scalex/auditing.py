@@ -6,7 +6,6 @@ many runs may share.
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence, Set
@@ -427,7 +426,7 @@ def _manifest(job: Job, filled: Filled) -> dict[str, Any]:
         "flops_of_this_run": float(filled.flops(job.model)),
         "flops": float(flops_of(job, filled.asked, len({p.text for p in job.prompts}))),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": _command(),
+        "command": runs.command_line("scalex.audit(...)"),
         "versions": _versions(),
         "recipes": {reading: r.id for reading, r in filled.recipes.items()},
         "notes": notes_of(job),
@@ -440,12 +439,6 @@ def _name(model: str | None) -> str:
     if model is None:
         return "the embedded organism (emoji)"
     return Path(model).resolve().name if Path(model).is_dir() else model
-
-
-def _command() -> str:
-    called = Path(sys.argv[0])
-    typed = called.name == "scalex" or called.parts[-2:] == ("scalex", "__main__.py")
-    return shlex.join(["scalex", *sys.argv[1:]]) if typed else "scalex.audit(...)"
 
 
 def _versions() -> dict[str, str]:

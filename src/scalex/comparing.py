@@ -7,8 +7,6 @@ both is compared, too (see `matching`).
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -223,7 +221,7 @@ def _manifest(first: Audit, second: Audit, pair: tuple[Latents, Latents], common
         "attributes": common.attributes,
         "notes": [*common.notes, *_read_otherwise(first.manifest, second.manifest, paired)],
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["scalex", *sys.argv[1:]]) if Path(sys.argv[0]).name == "scalex" else "compare(...)",
+        "command": runs.command_line("scalex.compare(...)"),
         "versions": first.manifest.get("versions"),
     }
 

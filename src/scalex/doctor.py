@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import platform
 import shutil
+import tempfile
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
+
+from scalex import scratch
+from scalex.caches import cache_folder
+from scalex.errors import ScalexError
 
 __all__ = ["Finding", "examine"]
 
@@ -29,8 +36,12 @@ _EXTRAS = {
 
 
 def examine() -> list[Finding]:
-    """Looks at the device, the optional packages and the system packages."""
-    return [*_device(), *_packages(), *_pictures(), _space()]
+    """Looks at versions, the device, optional packages, the system's packages, and the environment."""
+    return [_scalex(), *_device(), *_packages(), *_pictures(), _space(), _cache(), _memory()]
+
+
+def _scalex() -> Finding:
+    return Finding("scalex", True, f"{version('scalex-diffusion')}, Python {platform.python_version()}")
 
 
 def _device() -> Iterator[Finding]:
@@ -69,3 +80,16 @@ def _pictures() -> Iterator[Finding]:
 def _space() -> Finding:
     free = shutil.disk_usage(Path.cwd()).free
     return Finding("disk", free > 1e9, f"{free / 1e9:.1f} GB free here", "" if free > 1e9 else "Free some space")
+
+
+def _cache() -> Finding:
+    folder = cache_folder("")
+    return Finding("cache", True, "off: SCALEX_CACHE is empty" if folder is None else str(folder))
+
+
+def _memory() -> Finding:
+    try:
+        held = scratch.budget() / 2**30
+    except ScalexError as error:
+        return Finding("memory", False, error.wrong, error.way_out)
+    return Finding("memory", True, f"arrays up to {held:g} GiB, larger ones in files in {tempfile.gettempdir()}")

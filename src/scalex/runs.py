@@ -8,6 +8,8 @@ each validation) and `report.html`. A folder may be moved: what lies in it is na
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from scalex.places import is_remote
 from scalex.records import Finding
 
 __all__ = [
+    "command_line",
     "kept_store",
     "load_embeddings",
     "load_pictures",
@@ -278,3 +281,10 @@ def _held(written: Any) -> Float32[np.ndarray, "prompts dim"]:
     for rows in scratch.blocks(held):
         held[rows] = written[rows]
     return held
+
+
+def command_line(otherwise: str) -> str:
+    """The command line that was typed, as it can be typed again; `otherwise` where scalex was called from Python."""
+    called = Path(sys.argv[0])
+    typed = called.name == "scalex" or called.parts[-2:] == ("scalex", "__main__.py")
+    return shlex.join(["scalex", *sys.argv[1:]]) if typed else otherwise

@@ -152,6 +152,9 @@ def _examples(manifest: Mapping[str, Any], sections: Sequence[Section]) -> dict[
     return found
 
 
+_ONE = {"concepts": "concept", "prompts": "prompt", "templates": "template", "seeds each": "seed each"}
+
+
 def _facts(findings: pd.DataFrame, manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The few numbers under the headline."""
     known = findings[findings["analysis"].isin(["defaults", "rates"])]
@@ -164,7 +167,7 @@ def _facts(findings: pd.DataFrame, manifest: Mapping[str, Any]) -> list[tuple[st
         ("compute", _said(manifest.get("flops"), numbers.flop)),
         (_time_of(manifest), _said(manifest.get("seconds"), numbers.duration)),
     ]
-    return [(name, value) for name, value in facts if value]
+    return [(_ONE.get(name, name) if value == "1" else name, value) for name, value in facts if value]
 
 
 def _asked(findings: pd.DataFrame, known: pd.DataFrame, manifest: Mapping[str, Any]) -> int:

@@ -89,11 +89,13 @@ def styled(chart: alt.ChartType, data: Mapping[str, Sequence[Mapping[str, Any]]]
     }
     title = {"font": FONT, "color": LIGHT["ink"], "fontSize": 13, "fontWeight": 600, "anchor": "start", "offset": 10}
     subtitle = {"subtitleFont": FONT, "subtitleColor": LIGHT["muted"], "subtitleFontSize": 12}
+    legend = {"labelColor": LIGHT["ink"], "labelFont": FONT, "labelFontSize": 12, "titleColor": LIGHT["muted"]}
     made = chart.configure(
         font=FONT,
         background=LIGHT["paper"],
         padding=4,
         axis={**axis, **text},
+        legend=legend,
         title={**title, **subtitle},
         view={"stroke": None},
         concat={"spacing": 22},

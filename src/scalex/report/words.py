@@ -131,7 +131,7 @@ def strongest(findings: pd.DataFrame, tally: Tally, each: int = 2) -> str:
     for value, targets in sorted(tally.leaning.items(), key=lambda side: -len(side[1]))[:_SIDES]:
         named = [f"{isolated(target)} ({_number(findings, tally, target, value)})" for target in targets[:each]]
         if named:
-            said.append(f"to {value} {joined(named)}")
+            said.append(f"to {value}: {joined(named)}")
     return f"Furthest {'; '.join(said)}." if said else ""
 
 
