@@ -118,6 +118,14 @@ def test_an_edit_that_does_not_say_what_it_is_is_drawn_every_time(
     assert not (tmp_path / FILE).exists()
 
 
+def test_alphas_by_place_stay_in_their_places(model: Model, tmp_path: Path) -> None:
+    push = Push(along(model), [0.0, 3.0])
+    twice = [("a nurse", 1), ("a nurse", 1)]
+    drawn = Drawings.open(tmp_path).pictures(model, twice, PLAN, push)
+    np.testing.assert_array_equal(drawn, generate(model, twice, PLAN, push))
+    assert (drawn[0] != drawn[1]).any()
+
+
 def test_no_file_keeps_nothing(model: Model, forwards: list[int]) -> None:
     for _ in range(2):
         Drawings().pictures(model, SAMPLES, PLAN)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -38,6 +39,7 @@ from scalex.discovery.sparse_autoencoder import (
     train,
     train_on,
 )
+from scalex.drawings import Drawings
 from scalex.errors import ScalexError
 from scalex.jobs import Job, prepare
 from scalex.models import Model
@@ -551,6 +553,29 @@ def test_readings_are_those_of_the_pictures(job: Job, trained: Path) -> None:
     shown = found.shown[prompts[1].text]
     assert np.array_equal(shown[""], plain[8:12])
     assert np.array_equal(shown["all"], without[8:12])
+
+
+def test_an_interrupted_ablation_goes_on_and_a_done_one_draws_nothing(
+    job: Job, trained: Path, tmp_path: Path, forwards: list[int]
+) -> None:
+    asked: dict[str, Any] = {"attribute": "gender", "value": "woman", "top": 40, "scale": -20.0, "scorers": [Halves()]}
+    whole, uninterrupted = switch_off(job, trained, **asked), sum(forwards)
+
+    def breaking(done: int, total: int) -> None:
+        if done > total / 2:
+            raise KeyboardInterrupt
+
+    forwards.clear()
+    with pytest.raises(KeyboardInterrupt):
+        switch_off(job, trained, **asked, drawings=Drawings.open(tmp_path), progress=breaking)
+    for left in (uninterrupted - sum(forwards), 0):
+        forwards.clear()
+        found = switch_off(job, trained, **asked, drawings=Drawings.open(tmp_path))
+        assert sum(forwards) == left < uninterrupted
+        pd.testing.assert_frame_equal(found.table, whole.table)
+    forwards.clear()
+    switch_off(job, trained, **{**asked, "scale": -19.0}, drawings=Drawings.open(tmp_path))
+    assert forwards, "another edit is drawn"
 
 
 def test_what_is_not_there_is_not_switched_off(job: Job, trained: Path) -> None:

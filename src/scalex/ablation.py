@@ -13,8 +13,9 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
 from scalex import stats
-from scalex.capture import Plan, Progress, Steer, generate
+from scalex.capture import Plan, Progress, Steer
 from scalex.disk import disk_errors, write_atomic
+from scalex.drawings import Drawings
 from scalex.errors import ScalexError
 from scalex.models import Model
 from scalex.records import Prompt, Rules
@@ -70,6 +71,7 @@ def ablate(
     scorers: Sequence[AttributeScorer] | Scorers = (),
     *,
     rules: Rules | None = None,
+    drawings: Drawings | None = None,
     progress: Progress | None = None,
 ) -> Ablation:
     """Draws the pictures of prompts as they are and with something switched off, from the same noise, and reads both.
@@ -78,7 +80,7 @@ def ablate(
         off: by name what is switched off: `Ablate`, `Erase`, or another edit, such as that of random latents.
         scorers: of the attributes to look at, for all pictures or by concept. One whose attribute is "concept" is asked
             for each prompt's own concept.
-        progress: called with pictures done and to do.
+        drawings: where pictures are kept, and found again. progress: called with pictures done and to do.
 
     Raises:
         ScalexError: there are fewer seeds than an interval takes, no prompts, or as generating and scorers raise.
@@ -88,23 +90,19 @@ def ablate(
     rules = rules or Rules()
     stats.resampling_plan(1, len(seeds), 1, np.random.default_rng(0))  # too few seeds are said before anything is drawn
     drawn = _Drawn(prompts, seeds, scorers if callable(scorers) else lambda _: scorers)
-    _draw(model, plan, off, drawn, progress)
-    rows: list[dict[str, Any]] = []
-    for group, places in _groups(prompts).items():
-        rng = np.random.default_rng(rules.seed)
-        resampling = stats.resampling_plan(len(places), len(seeds), rules.resamples, rng)
-        for name in off:
-            for what, (before, after) in drawn.readings(name).items():
-                kept = [i for i in places if not np.isnan(before[i]).all()]
-                if kept:
-                    again = resampling if len(kept) == len(places) else _plan(len(kept), len(seeds), rules)
-                    told = dict(zip(("off", "prompts", "attribute", "value"), (name, group, *what)))
-                    rows.append(told | _row(before[kept], after[kept], again, rules, what[0]))
+    _draw(model, plan, off, drawn, drawings or Drawings(), progress)
+    groups = _groups(prompts).items()
+    rows = [row for group, places in groups for name in off for row in _rows(drawn, name, group, places, rules)]
     return Ablation(pd.DataFrame(rows), drawn.shown)
 
 
-def _plan(concepts: int, seeds: int, rules: Rules) -> stats.ResamplingPlan:
-    return stats.resampling_plan(concepts, seeds, rules.resamples, np.random.default_rng(rules.seed))
+def _rows(drawn: _Drawn, name: str, group: str, places: Sequence[int], rules: Rules) -> Iterator[dict[str, Any]]:
+    """A row for all that was read of a group of prompts, with one thing off."""
+    for (attribute, value), (before, after) in drawn.readings(name).items():
+        kept = [i for i in places if not np.isnan(before[i]).all()]
+        if kept:
+            told = {"off": name, "prompts": group, "attribute": attribute, "value": value}
+            yield told | _row(before[kept], after[kept], rules, attribute)
 
 
 def _groups(prompts: Sequence[Prompt]) -> dict[str, list[int]]:
@@ -117,11 +115,12 @@ def _groups(prompts: Sequence[Prompt]) -> dict[str, list[int]]:
 def _row(
     before: Float[np.ndarray, "concepts seeds"],
     after: Float[np.ndarray, "concepts seeds"],
-    plan: stats.ResamplingPlan,
     rules: Rules,
     attribute: str,
 ) -> dict[str, Any]:
     change = after - before
+    rng = np.random.default_rng(rules.seed)
+    plan = stats.resampling_plan(len(change), change.shape[1], rules.resamples, rng)
     low, high = stats.bootstrap_interval(plan, change, rules.level)
     verdict, reason = _verdict(float(change.mean()), low, high, rules.margin, attribute)
     note = stats.template_note(len(change)).replace("template", "concept") if plan.templates_fixed else ""
@@ -197,14 +196,21 @@ def _columns(
     yield (scorer.attribute, NOTHING), 1 - shares.sum(1)
 
 
-def _draw(model: Model, plan: Plan, off: Mapping[str, Steer], drawn: _Drawn, progress: Progress | None) -> None:
+def _draw(
+    model: Model,
+    plan: Plan,
+    off: Mapping[str, Steer],
+    drawn: _Drawn,
+    drawings: Drawings,
+    progress: Progress | None,
+) -> None:
     """All pictures, some at a time."""
     samples, done = drawn.samples, 0
     for start in range(0, len(samples), _AT_ONCE):
         some = samples[start : start + _AT_ONCE]
-        plain = generate(model, some, plan)
+        plain = drawings.pictures(model, some, plan)
         for name, steer in {"": None, **off}.items():
-            drawn.add(start, name, plain if steer is None else generate(model, some, plan, steer), plain)
+            drawn.add(start, name, plain if steer is None else drawings.pictures(model, some, plan, steer), plain)
             done += len(some)
             if progress:
                 progress(done, len(samples) * (1 + len(off)))

@@ -116,13 +116,16 @@ class Drawings:
         packing: _Pictures | _Latents,
     ) -> Any:
         """What samples gave, stacked in their order."""
-        keys = {sample: _key(what, recipe, sample, steer) for sample in samples}
-        there = self._read([key for key in keys.values() if key is not None])
+        keys = {sample: key for sample in samples if (key := _key(what, recipe, sample, steer)) is not None}
+        if self.file is None or len(keys) < len(set(samples)):  # an edit may go by place: all of them, as they stand
+            parts: list[Any] = []
+            draw(list(samples), lambda _, values: parts.append(values))
+            return np.concatenate(parts)
+        there = self._read(list(keys.values()))
         found: dict[Sample, Any] = {s: packing.unpack(there[key]) for s, key in keys.items() if key in there}
 
         def kept(batch: Sequence[Sample], values: Any) -> None:
-            named = [(keys[sample], row) for sample, row in zip(batch, values, strict=True)]
-            self._write([(key, row) for key, row in named if key is not None], packing)
+            self._write([(keys[sample], row) for sample, row in zip(batch, values, strict=True)], packing)
             found.update(zip(batch, values, strict=True))
 
         lacking = [sample for sample in keys if sample not in found]
@@ -132,7 +135,7 @@ class Drawings:
 
     # ------------------------------------------------------------------------------------------------ the file
 
-    def _read(self, keys: Sequence[str]) -> Mapping[str | None, bytes]:
+    def _read(self, keys: Sequence[str]) -> Mapping[str, bytes]:
         if self.file is None or not self.file.exists():
             return {}
         with self._connected() as connection:

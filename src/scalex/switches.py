@@ -60,6 +60,13 @@ class Ablate:
 
         return off
 
+    def key(self, sample: Sample) -> str:
+        """As `scalex.steering.edit_key`."""
+        if not self.latents or self.scale == 1:
+            return ""
+        steps = None if self.steps is None else sorted(set(self.steps))
+        return repr(("ablate", self.sae.digest, sorted(set(self.latents)), self.of.grid, steps, self.scale))
+
     def _added(self, value: Values) -> Values:
         """What the latents add to a value, as a map of its shape."""
         grid, size = self.of.grid, value.shape[2:]

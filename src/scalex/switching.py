@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from scalex.ablation import Ablation, Scorers, ablate
 from scalex.capture import Progress, Steer
 from scalex.direction_files import load_direction
 from scalex.discovery.sparse_autoencoder import Trained, best_latents, open_trained
+from scalex.drawings import Drawings
 from scalex.errors import ScalexError
 from scalex.jobs import Job
 from scalex.organisms.readout import PLANTED
@@ -42,6 +43,7 @@ def switch_off(
     concepts: Sequence[str] | None = None,
     scorers: str | Sequence[AttributeScorer] | Scorers | None = None,
     store: Store | None = None,
+    drawings: Drawings | None = None,
     capturing: Progress | None = None,
     progress: Progress | None = None,
 ) -> Ablation:
@@ -57,7 +59,8 @@ def switch_off(
         scorers: what reads the pictures: by name, as for `scalex.validate`, or as for `ablate`. None is the exact
             readout of an organism, and nothing for other models.
         store: where "picture" keeps what it learns from: the first template's prompts of concepts, on 16 seeds more.
-        capturing: called with samples of these captured and to do. progress: with pictures done and to do.
+        drawings: as for `ablate`. capturing: called with samples captured to learn from, and to do. progress: with
+            pictures done and to do.
 
     Raises:
         ScalexError: nothing is named, what is named is not there or does not fit the model, "picture" has no store, or
@@ -75,8 +78,8 @@ def switch_off(
     if isinstance(scorers, str):
         chosen, asked = {p.concept for p in prompts}, [attribute] if attribute else []
         scorers = _read_by(scorers, job, asked, lambda: learned_readings(job, chosen, store, capturing))
-    rules = job.spec.rules
-    return ablate(job.model, prompts, job.seeds, job.plan, off, scorers or (), rules=rules, progress=progress)
+    how: dict[str, Any] = {"rules": job.spec.rules, "drawings": drawings, "progress": progress}
+    return ablate(job.model, prompts, job.seeds, job.plan, off, scorers or (), **how)
 
 
 def _erased(job: Job, files: Sequence[str | Path]) -> dict[str, Steer]:

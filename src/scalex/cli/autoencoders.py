@@ -11,6 +11,7 @@ from scalex.cli._help import INSIDE, command
 from scalex.cli._options import JsonOpt, ModelArg, OutOpt, ScorerOpt
 from scalex.cli._say import progress, records, say_json, say_table
 from scalex.cli._taking import JOB, Given, job_of, kept_step, taking
+from scalex.errors import resumable
 
 __all__ = ["app"]
 
@@ -113,6 +114,7 @@ def ablate(
     Without --scorer an organism's pictures are read by its exact readout; of other models it is only said how far they
     move.
     """
+    from scalex.drawings import Drawings
     from scalex.runs import make_folder
     from scalex.store import Store
     from scalex.switching import switch_off
@@ -120,10 +122,11 @@ def ablate(
     job = job_of(model, given, seeds=seeds, first_seed=first_seed, analyses=["defaults"])
     asked: dict[str, Any] = {"latents": latent or (), "directions": direction or (), "concepts": concept or None}
     asked |= {"attribute": attribute, "value": value, "top": top, "scale": scale}
+    asked |= {"scorers": scorer, "drawings": Drawings.open(make_folder(out))}
     if scorer == "picture":
-        asked["store"] = Store.open(make_folder(out) / "store")
-    with progress("capture", "pictures") as (captured, done):
-        found = switch_off(job, sae, scorers=scorer, capturing=captured, progress=done, **asked)
+        asked["store"] = Store.open(out / "store")
+    with progress("capture", "pictures") as (captured, done), resumable(f"what was drawn is kept in {out}"):
+        found = switch_off(job, sae, capturing=captured, progress=done, **asked)
     found.save(out)
     rows = records(found.table)
     if json_:

@@ -9,8 +9,10 @@ W_dec have length 1, so that an activation is a length at the probe, in the unit
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal, TypeAlias, get_args
 
 import torch
@@ -53,6 +55,15 @@ class SparseAutoencoder:
     def latents(self) -> int:
         """How many there are."""
         return int(self.encoder.shape[1])
+
+    @cached_property
+    def digest(self) -> str:
+        """32 hexadecimal digits that name what it does to a vector."""
+        parts = (self.encoder, self.encoder_bias, self.decoder, self.bias)
+        told = hashlib.sha256(repr((self.kind, self.k, self.threshold)).encode())
+        for part in parts:
+            told.update(part.detach().float().cpu().contiguous().numpy().tobytes())
+        return told.hexdigest()[:32]
 
     def encode(self, x: Float[torch.Tensor, "*n width"]) -> Float[torch.Tensor, "*n latents"]:
         """The activation of each latent: 0 where it is off."""
