@@ -342,6 +342,7 @@ def test_a_mistake_of_the_command_line_is_one_line_too(
     ("args", "said"),
     [
         ("check run --max-lean 25", r"--max-lean is 25, but a limit is above 0 and at most 1\. Try 0\.25"),
+        ("compare run run --seeds 8", r"both are runs, which are used as they are: `seeds` says nothing to them\. .*"),
         ("store ls run", r".*/run is no store\. It is in .*/run/store"),
         ("name run --concept nurse", r"this run has no concept 'nurse'\. Concepts: cook, pilot"),
         ("audit --spec spec.yaml --precision nan", r"`width` \(--precision\) is nan, but should be a finite number"),
