@@ -22,7 +22,7 @@ import typer
 import scalex as scalex_package
 from scalex.auditing import latents_of
 from scalex.cli import app, main
-from scalex.cli._say import _Lines
+from scalex.cli._say import _Lines, progress
 from scalex.doctor import examine
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -144,6 +144,14 @@ def test_progress_without_a_terminal_says_a_line_a_minute(capsys: pytest.Capture
     for done in (100, 200, 300, 1000):
         lines.update(task, completed=done, note="5/s")
     assert capsys.readouterr().err == "scalex: capture 200/1,000, 5/s\nscalex: capture 1,000/1,000, 5/s\n"
+
+
+def test_a_rate_is_of_what_was_seen_to_be_done(capsys: pytest.CaptureFixture[str]) -> None:
+    """Work that comes in one piece has none: the moment in which it is said is not the time that it took."""
+    with progress("sweep", "none") as (show, none):
+        show(16, 16)
+        none(0, 0)
+    assert capsys.readouterr().err == "scalex: sweep 16/16\n"
 
 
 def test_a_quiet_command_says_its_result_alone(audited: dict[str, object], scalex: Run) -> None:
@@ -347,6 +355,7 @@ def test_a_mistake_of_the_command_line_is_one_line_too(
     ("args", "said"),
     [
         ("check run --max-lean 25", r"--max-lean is 25, but a limit is above 0 and at most 1\. Try 0\.25"),
+        ("compare run run --seeds 8", r"both are runs, which are used as they are: `seeds` says nothing to them\. .*"),
         ("store ls run", r".*/run is no store\. It is in .*/run/store"),
         ("name run --concept nurse", r"this run has no concept 'nurse'\. Concepts: cook, pilot"),
         ("audit --spec spec.yaml --precision nan", r"`width` \(--precision\) is nan, but should be a finite number"),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
+import inspect
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -154,6 +157,19 @@ def test_public_names_exist() -> None:
     assert not modules & set(scalex.__all__), "importing the module of that name would take its place"
     with pytest.raises(AttributeError, match="has no attribute 'adit'"):
         scalex.adit  # noqa: B018
+
+
+def test_what_is_public_is_explained() -> None:
+    """In the module's own text, and each with all that it takes or holds."""
+    for name in scalex.__all__:
+        assert re.search(rf"\b{name}\b", f"{scalex.__doc__} Audit AuditSpec Comparison Gate"), name
+        made = getattr(scalex, name)
+        text = inspect.getdoc(made) or ""
+        names = [f.name for f in dataclasses.fields(made)] if dataclasses.is_dataclass(made) else []
+        if inspect.isfunction(inspect.unwrap(made)):
+            names = list(inspect.signature(made).parameters)
+        lacking = [one for one in names if not one.startswith("_") and not re.search(rf"\b{one}\b", text)]
+        assert not lacking, f"{name} does not say what {lacking} are"
 
 
 def test_type_checkers_are_told_that_there_are_types() -> None:

@@ -1,7 +1,17 @@
-"""scalex: audit text-to-image diffusion models from the inside.
+"""Audit text-to-image diffusion models from the inside.
 
-`scalex.audit(model, spec)` runs everything; the modules of each stage can be used alone. Names are loaded on first use,
-so that `import scalex` stays fast.
+    audit = scalex.audit("path/to/model", {"concepts": ["nurse", "pilot"], "attributes": ["gender"]})
+    print(audit.summary)
+    audit.findings  # a table: one row a finding, with interval, p, q and verdict
+
+audit, open_run, analyze, render_report: a run from end to end, one that is there already, and its stages again.
+compare, check: what moved between two models or runs, and whether a run keeps limits.
+steer, Push, Erase, together: directions in pictures of a pipeline. Mitigation: rates brought to their targets.
+explain_classifier: which semantics move a classifier of images.
+load_spec, load_model, prepare, Store: what the modules of each stage take.
+
+A user's mistake raises `ScalexError`: what is wrong and the way out, in one line. Names are loaded on first use, so
+that `import scalex` stays fast.
 """
 
 from __future__ import annotations

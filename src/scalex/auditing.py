@@ -82,7 +82,7 @@ class Audit:
 
     def __repr__(self) -> str:
         """The headline, how much was found, and where it lies."""
-        told = self.summary.partition("\n")[0].rstrip(".")
+        told = "no findings" if self.findings.empty else self.summary.partition("\n")[0].rstrip(".")
         return f"<Audit of {self.manifest['model']}: {told}; {len(self.findings):,} findings in {self.folder}>"
 
     def leans(self, attribute: str, reading: Reading = "picture") -> alt.Chart:
@@ -296,7 +296,10 @@ def _absent(name: str, spec: AuditSpec, captured: Set[Prompt]) -> list[str]:
 
 
 def render_report(run: str | Path) -> Path:
-    """Renders the report of a run again from its findings, manifest and pictures.
+    """Renders the report of a run again from its findings, manifest and pictures, and says where it is.
+
+    Args:
+        run: folder of an analysed run.
 
     Raises:
         ScalexError: the folder holds no analysed run.
@@ -313,7 +316,10 @@ def render_report(run: str | Path) -> Path:
 
 
 def open_run(run: str | Path) -> Audit:
-    """The result of an earlier run.
+    """The result of an earlier run, without its model or its latents.
+
+    Args:
+        run: folder of an analysed run.
 
     Raises:
         ScalexError: the folder holds no analysed run.

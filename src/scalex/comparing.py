@@ -110,11 +110,14 @@ def compare(
         overrides: keys of the spec (`seeds=64`), and `batch`, `compile` and `offload` as in `audit`, for models.
 
     Raises:
-        ScalexError: as `audit`; or the two runs have nothing in common that could be compared.
+        ScalexError: as `audit`; both are runs, and a spec or keys of one are given; or the two have nothing in common
+            that could be compared.
     """
     names = (str(first), str(second))
     if lora and _is_run(names[1]):
         raise ScalexError(f"{second} is a run: no LoRA can be fused into it any more", "Name its model")
+    if all(map(_is_run, names)):
+        _check_unasked({"spec": spec, **overrides})
     folder = runs.make_folder(out)
     asked = spec if spec is not None else _asked_of(names)
     own: tuple[dict[str, Any], ...] = (overrides, overrides | ({"lora": lora} if lora else {}))
@@ -129,6 +132,16 @@ def compare(
 
 def _is_run(name: str) -> bool:
     return (Path(name) / "manifest.json").is_file()
+
+
+def _check_unasked(asked: Mapping[str, Any]) -> None:
+    """Raises where something is asked of two runs, which are there already."""
+    told = [key for key, value in asked.items() if value is not None and key not in ("batch", "compile", "offload")]
+    if told:
+        raise ScalexError(
+            f"both are runs, which are used as they are: `{told[0]}` says nothing to them",
+            "Leave it out, or name a model in place of a run",
+        )
 
 
 def _asked_of(names: Sequence[str]) -> Any:

@@ -67,7 +67,8 @@ def explain_classifier(
         seeds: of each level's pictures; vectors: that directions are estimated from. top: how many are pictured, and
             held against shuffled directions.
         edit: "steering", or "words" to say semantics in the prompt in place of steering.
-        beam, margin: as for `scalex.explaining.explain`.
+        alpha: how far, in distances between the prompts. beam, margin: as for `scalex.explaining.explain`.
+        device: "cpu", "cuda", ...; None is the best there is. progress: called with semantics tested and to test.
         overrides: keys of the spec that replace its own, as for `scalex.prepare`.
 
     Raises:

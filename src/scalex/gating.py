@@ -58,6 +58,7 @@ class Gate:
     """All limits that were checked: what is broken first.
 
     Attributes:
+        rows: one a limit. passed: whether the gate is open. failed: the limits that close it. summary: in one line.
         strict: whether a limit passes only where it is shown to be kept.
     """
 
@@ -117,7 +118,8 @@ def check(
             2/V. 0.2 lets a share of two values be from 30 % to 70 %.
         on: the attributes, and concepts: the concepts, that are checked; all where none is named.
         reading: which one's leans; by default the picture's where it was read. Rates are always the picture's.
-        strict: see the module.
+        strict: whether a limit passes only where the whole interval lies within it; else, where not all of it lies
+            beyond, corrected for as many limits as are checked.
 
     Raises:
         ScalexError: no limit or an impossible one; an attribute or concept that the run does not hold; no finding of

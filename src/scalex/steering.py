@@ -56,6 +56,8 @@ class Push:
     """Adds alpha times a direction at the probe.
 
     Attributes:
+        direction: flat, of the probe's width. alpha: in multiples of it: one for all, one for each image of the batch,
+            or one by sample, 0 for those that are not named.
         steps: at which denoising steps, from 0; None for all. In a pipeline that begins midway, from where it begins.
         keep_norm: whether each sample's value keeps the length that it had (as Park et al. 2023, arXiv 2307.12868).
 
@@ -89,6 +91,7 @@ class Erase:
     """Takes a direction out at the probe: what every value has of it becomes that of `centre`.
 
     Attributes:
+        direction: flat, of the probe's width; its length does not matter.
         centre: flat as the direction; the middle between its variants makes the value speak for neither. None is zero.
         steps: as for `Push`.
     """
@@ -116,7 +119,11 @@ class Erase:
 
 
 def together(*steers: Steer) -> Steer:
-    """Several at once: each edit is given what the one before it gives."""
+    """Several at once: each edit is given what the one before it gives.
+
+    Args:
+        steers: what is done, in this order: `Push`, `Erase`, or what others make.
+    """
     return _Together(steers)
 
 

@@ -70,7 +70,11 @@ class Swept:
 
 @dataclass(frozen=True, repr=False)
 class Store:
-    """The samples in one place. Open it with `Store.open`; any number of processes may hold it open and write."""
+    """The samples in one place. Open it with `Store.open`; any number of processes may hold it open and write.
+
+    Attributes:
+        place: where it is, a folder or an object store. fillable: whether it was opened to be filled.
+    """
 
     place: Place
     fillable: bool

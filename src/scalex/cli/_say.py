@@ -141,7 +141,7 @@ class _Lines:
         if completed < total and self._clock() - self._said < _EVERY:
             return
         self._said = self._clock()
-        typer.echo(f"scalex: {name} {completed:,}/{total:,}, {note}", err=True)
+        typer.echo(f"scalex: {name} {completed:,}/{total:,}{note and f', {note}'}", err=True)
 
 
 class _Silence:
@@ -201,11 +201,19 @@ def progress(*stages: str) -> Iterator[list[Callable[[int, int], None]]]:
 def _show(bar: Any, stage: str, began: dict[str, Any], done: int, total: int) -> None:
     if not total:
         return
+    now = time.monotonic()
     if began.get("total") != total or done < began["done"]:  # the first of a stage, or of its next part
-        began |= {"at": time.monotonic(), "task": bar.add_task(stage, total=total, note=""), "total": total}
+        began |= {"at": now, "from": done, "task": bar.add_task(stage, total=total, note=""), "total": total}
     began["done"] = done
-    rate = done / max(1e-9, time.monotonic() - began["at"])
-    bar.update(began["task"], completed=done, total=total, note=f"{rate:,.{0 if rate >= 10 else 1}f}/s")
+    bar.update(began["task"], completed=done, total=total, note=_rate(done - began["from"], now - began["at"]))
+
+
+def _rate(done: int, seconds: float) -> str:
+    """`12/s`; nothing where nothing was timed yet."""
+    if not done or seconds <= 0:
+        return ""
+    rate = done / seconds
+    return f"{rate:,.{0 if rate >= 10 else 1}f}/s"
 
 
 @contextmanager
