@@ -73,7 +73,7 @@ def _tokenizer(folder: Path) -> Any:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except ImportError as error:  # some are read by libraries of their own
         wrong = f"the tokenizer in {folder} needs a library ({' '.join(str(error).split())[:120]})"
-        raise ScalexError(wrong, "Install it: pip install sentencepiece protobuf") from None
+        raise ScalexError(wrong, "Install it: pip install 'sentencepiece' 'protobuf'") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         wrong = f"the tokenizer in {folder} cannot be loaded ({' '.join(str(error).split())[:120]})"
         raise ScalexError(wrong, "Save it again beside the model, with `save_pretrained`") from None
