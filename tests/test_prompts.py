@@ -117,7 +117,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"qqq": 1, "zzz": 2}, "unknown key `qqq` (and 1 more). Keys: "),
     ({"seeds": 1}, "`seeds` is 1, but must be at least 4"),
     ({"seeds": 100_001}, "`seeds` is 100001, but must be at most 100000"),
-    ({"width": 0}, "`width` is 0, but must be more than 0"),
+    ({"width": 0}, "`width` (--precision) is 0, but must be more than 0"),
     (
         {"budget": 64},
         "`budget` is 64, but there is no `width` to spend it on. Set `width` (--precision), such as 0.05, or leave "
@@ -143,7 +143,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"level": 1000}, "`level` is 1000, but must be at most 999"),
     ({"size": 65}, "`size` is 65, but must be a multiple of 8"),
     ({"model": ""}, "`model` is '', but should be a text that is not empty"),
-    ({"precision": "fp8"}, "`precision` is 'fp8', but must be 'fp32', 'bf16' or 'fp16'"),
+    ({"precision": "fp8"}, "`precision` (--dtype) is 'fp8', but must be 'fp32', 'bf16' or 'fp16'"),
     ({"pooling": "max"}, "`pooling` is 'max', but must be mean, full or grid:G with a whole number G"),
     ({"readings": ["txt"]}, "`readings[0]` is 'txt', but must be 'text' or 'picture'"),
     ({"readings": []}, "`readings` is empty. Name at least one"),
