@@ -7,6 +7,10 @@
 audit, open_run, analyze, render_report: a run from end to end, one that is there already, and its stages again.
 compare, check: what moved between two models or runs, and whether a run keeps limits.
 steer, Push, Erase, together: directions in pictures of a pipeline. Mitigation: rates brought to their targets.
+Direction, load_direction, save_direction: what is steered along, and its files. discover_directions, name_run: those
+that nobody asked for, and what any of them means.
+validate, dose_response: do pictures follow as findings say? Case, cases_of, Doses, Drawings: what that takes.
+switch_off: what leaves pictures without a direction, or without latents of a sparse autoencoder.
 explain_classifier: which semantics move a classifier of images.
 load_spec, load_model, prepare, Store: what the modules of each stage take.
 

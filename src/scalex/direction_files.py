@@ -320,7 +320,7 @@ def save_direction(direction: Direction, path: str | Path) -> Path:
 
 
 def load_direction(path: str | Path) -> Direction:
-    """Reads a direction.
+    """Reads the direction in the file at `path`.
 
     Raises:
         ScalexError: the file is not there, is damaged, holds something else, or is of a version that is not known.

@@ -69,10 +69,10 @@ def discover_directions(
 
     Args:
         job: its neutral prompts of concepts are what is learned from; these, and its words, give names.
-        methods: as `scalex.discovery.available` lists them. n: directions of each, at each kept step.
+        out: the folder. methods: as `scalex.discovery.available` lists them. n: directions of each, at each kept step.
         reading, keep, pooling: of the latents, as for `scalex.discovery.material`.
         store: of the latents; by default in the folder. seed: of what methods draw.
-        progress: called with samples captured and to capture.
+        progress: called with samples captured and to capture. engine: what captures.
 
     Raises:
         ScalexError: there is no such method or reading, not so many directions, or as capturing and the store raise.

@@ -30,7 +30,12 @@ Pixels = UInt8[np.ndarray, "n height width 3"]
 
 @dataclass(frozen=True)
 class Case:
-    """One claim to try: that a direction takes a concept's pictures from the first of two values to the second."""
+    """One claim to try: that a direction takes a concept's pictures from the first of two values to the second.
+
+    Attributes:
+        concept: of the job's spec. attribute, values: as its scorer calls them.
+        direction: at the probe where it is pushed.
+    """
 
     concept: str
     attribute: str

@@ -121,7 +121,10 @@ def cases_of(
 ) -> list[Case]:
     """A case for each concept: that its own steering vector takes it from the first value to the second.
 
-    Args: as for `scalex.steering_vectors.steering_vectors`, of which the job's first 16 seeds are used.
+    Args:
+        store: of the variants' latents; what it lacks is captured, on the job's first 16 seeds.
+        attribute, values: of the spec, and the two to go between; may be left out where it has but two.
+        concepts: of the spec; None is all. progress: called with samples captured and to do.
 
     Raises:
         ScalexError: as there.
@@ -253,7 +256,7 @@ def validate(
         attributes, concepts: only these; concepts that are named are tried whether they lean or not. most: findings.
         scorer: what reads pushed pictures: "picture" (the run's own reading), "exact" (of an organism), "clip:FOLDER",
             "classifier:FOLDER", "package.module:function", or scorers by concept, attribute and values.
-        store: of the run's latents, where it is not any more where the run found it.
+        store: of the run's latents, where it is not any more where the run found it. device: where the model runs.
         capturing: called with samples captured and to do, for directions. pushing: with pictures drawn and to draw.
 
     Raises:
