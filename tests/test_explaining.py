@@ -180,6 +180,9 @@ def _copy(folder: Path, to: Path, *, without: str = "", **config: Any) -> Path:
 
 
 def test_a_folder_that_is_no_classifier_is_said_in_one_line(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ScalexError, match=r"the folder of a classifier .*file is a file\. Give a local folder"):
+        load_classifier(tmp_path / "file")
     with pytest.raises(ScalexError, match=r"the folder of a classifier .*none does not exist\. Give a local folder"):
         load_classifier(tmp_path / "none")
     with pytest.raises(ScalexError, match=r"the folder of a classifier .* has no config\.json"):

@@ -84,7 +84,7 @@ def test_a_target_is_a_share_or_shares_by_value_or_by_concept(target: Any, share
         ({"pilot": "many"}, "the target of 'pilot' is 'many'"),
         ({"pilt": 0.5}, "no concept 'pilt'. Did you mean 'pilot'"),
         ({}, "the targets are empty"),
-        ("none.csv", "none.csv cannot be read"),
+        ("none.csv", "there is no file of targets none.csv"),
     ],
 )
 def test_a_target_that_is_not_right_is_refused(target: Any, message: str) -> None:

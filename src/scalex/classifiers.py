@@ -143,7 +143,8 @@ def load_network(folder: str | Path, kind: str, device: str | None, what: str = 
     """
     place = Path(folder).expanduser()
     if not (place / "config.json").is_file():
-        lacks = "has no config.json" if place.is_dir() else "does not exist"
+        absent = "is a file" if place.is_file() else "does not exist"
+        lacks = "has no config.json" if place.is_dir() else absent
         wrong = f"the folder of a {what} {place} {lacks}"
         raise ScalexError(wrong, "Give a local folder that `save_pretrained` of transformers wrote")
     with quiet():

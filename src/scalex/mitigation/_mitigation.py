@@ -94,6 +94,11 @@ class Mitigation:
     phrases: tuple[str, ...]
     made: Made
 
+    def __repr__(self) -> str:
+        """Whose rates it brings to their targets."""
+        named = ", ".join(list(self.remedies)[:3]) + (", ..." if len(self.remedies) > 3 else "")
+        return f"<Mitigation: {self.attribute} ({' or '.join(self.values)}) of {len(self.remedies)} concepts: {named}>"
+
     @staticmethod
     def fit(job: Any, store: Any, attribute: str, target: Any, **asked: Any) -> Mitigation:
         """Calibrates one: see `scalex.mitigation.fit`."""

@@ -93,8 +93,11 @@ def _read(file: Path, pair: tuple[str, str]) -> dict[str, Any]:
     try:
         with file.open(encoding="utf-8-sig", newline="") as text:
             rows = list(csv.DictReader(text, delimiter="\t" if file.suffix == ".tsv" else ","))
+    except FileNotFoundError:
+        raise ScalexError(f"there is no file of targets {file}", "Give a share from 0 to 1, or a CSV file") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ScalexError(f"the targets in {file} cannot be read ({error})", "Give a share, or a CSV file") from None
+        said = error.strerror if isinstance(error, OSError) else str(error)
+        raise ScalexError(f"the targets in {file} cannot be read: {said}", "Give a share, or a CSV file") from None
     columns = list(rows[0]) if rows else []
     values = [value for value in pair if value in columns]
     if not values:
