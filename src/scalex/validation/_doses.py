@@ -221,9 +221,9 @@ class Pusher:
             alphas,
             readers.place(case, scored(readers.target, flat)).reshape(shape),
             {
-                what: stands.reshape(shape)
+                what: places.reshape(shape)
                 for name, scorer in readers.others.items()
-                for what, stands in stands(name, scorer.values, scored(scorer, flat))
+                for what, places in stands(name, scorer.values, scored(scorer, flat))
             },
             apart.astype(np.float64).reshape(shape),
             made[:, :shown],
