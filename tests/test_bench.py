@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import json
 import math
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+
+from scalex.truth import markdown
 
 BENCH = Path(__file__).parent.parent / "bench"
 
@@ -56,3 +59,15 @@ def test_more_steps_cost_pictures_more_and_samples_of_an_audit_nothing(efficienc
 def test_no_side_sees_the_seeds_that_the_undistilled_truth_is_drawn_of(efficiency: ModuleType) -> None:
     bed = efficiency.BEDS["undistilled"]
     assert max(bed.seeds, bed.pictures) <= efficiency.UNSEEN.start
+
+
+@pytest.mark.parametrize("block", ["truth", "abilities"])
+def test_pages_show_the_figures_that_were_measured(block: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCH))
+    headlines = importlib.import_module("_tables").HEADLINES[block]
+    held = json.loads((BENCH / "results" / f"{block}.json").read_text(encoding="utf-8"))
+    columns = {title: rows if isinstance(rows, list) else sum(rows.values(), []) for title, rows in held.items()}
+    for page, wanted in (("docs/truth.md", None), ("README.md", headlines)):
+        shown = {t: [row for row in rows if wanted is None or row["name"] in wanted] for t, rows in columns.items()}
+        assert markdown(shown) in (BENCH.parent / page).read_text(encoding="utf-8"), page
+    assert set(headlines) <= {row["name"] for rows in columns.values() for row in rows}

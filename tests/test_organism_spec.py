@@ -161,7 +161,7 @@ def test_folders_that_cannot_be_made(spec: OrganismSpec, tmp_path: Path) -> None
     file.write_text("")
     cannot_train(spec, file, f"a file is in the way of the folder {file}. Move it, or name another folder with --out")
     no = Path("/proc/no")
-    cannot_train(spec, no, f"cannot write to {no}: No such file or directory. Name another folder with --out")
+    cannot_train(spec, no, f"the folder {no} is not there and cannot be made. Name another folder with --out")
 
 
 def test_a_checkpoint_in_a_folder_without_permission(guarded: Path) -> None:

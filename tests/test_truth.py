@@ -294,7 +294,8 @@ def test_findings_become_one_row_a_concept_and_attribute() -> None:
     assert all(math.isnan(nurse[k]) for k in ("text", "picture", "rate"))
 
 
-def test_all_old_columns_of_an_organism_that_is_scored_go() -> None:
+def test_all_old_columns_of_an_organism_that_is_scored_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCH.parent))
     merged = runpy.run_path(str(BENCH))["merged"]
     old = {"one, 32 seeds": [1], "one, 128 seeds": [2], "one more, 32 seeds": [3]}
     new = {"one, 32 seeds (mean of 4)": [4], "one, 128 seeds": [5], "third, 128 seeds": [6]}
