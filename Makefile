@@ -22,7 +22,7 @@ audit: $(CORE)  ## audits the embedded organism: runs/audit/report.html
 	$(BIN)/scalex audit --out runs/audit
 
 test: $(DEV)  ## all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(DEV)  ## style and types
 	$(BIN)/ruff check .
