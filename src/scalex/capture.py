@@ -39,6 +39,7 @@ __all__ = [
     "Steer",
     "capture",
     "capture_pictures",
+    "check_finite",
     "exact_inference",
     "generate",
     "picture_size",
@@ -98,7 +99,8 @@ def _read(walk: Walk, steps: Steps, pool: Pool) -> dict[Reading, Float32[torch.T
     return {reading: torch.stack(values, dim=1) for reading, values in found.items() if values}
 
 
-def _check_finite(values: Float32[np.ndarray, "n ..."], batch: Sequence[Sample], what: str, model: Model) -> None:
+def check_finite(values: Float32[np.ndarray, "n ..."], batch: Sequence[Sample], what: str, model: Model) -> None:
+    """Raises ScalexError where what a batch gave is not finite, by prompt and seed."""
     finite = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
     if not finite.all():
         text, seed = batch[int(np.argmin(finite))]
@@ -163,7 +165,7 @@ def capture(
     def fetch(batch: list[Sample], latents: _Values) -> _Values:
         found = {reading: np.asarray(values.cpu()) for reading, values in latents.items()}
         for reading, values in found.items():
-            _check_finite(values, batch, f"{reading} reading", model)
+            check_finite(values, batch, f"{reading} reading", model)
         return found
 
     writer = _Writer(fetch, sink, len(samples), progress)
@@ -256,7 +258,7 @@ def generate(
     with Probe(model) as probe, exact_inference(model):
         session = _Session(model, probe, plan, steps, samples, steer)
         for batch, (latents, decoded) in session.run(lambda walk: _finish(walk, steps, model)):
-            _check_finite(latents, batch, "picture", model)
+            check_finite(latents, batch, "picture", model)
             pictures.append(decoded)
             if sink:
                 sink(batch, decoded)
@@ -306,7 +308,7 @@ def capture_pictures(
             return np.asarray(pool(value)[:, None].cpu())
 
         for batch, values in batches.run(samples, read):
-            _check_finite(values, batch, "picture reading", model)
+            check_finite(values, batch, "picture reading", model)
             sink("picture", batch, values)
             done += len(batch)
     return CaptureStats(done, 1, probe.full, probe.stopped, time.perf_counter() - began, batches.size)

@@ -36,7 +36,7 @@ class Job:
         Raises:
             ScalexError: the model has no such probe.
         """
-        return self if probe in (None, self.model.probe) else replace(self, model=self.model.at(str(probe)))
+        return self if probe is None or probe == self.model.probe else replace(self, model=self.model.at(probe))
 
     def __repr__(self) -> str:
         """How much is asked of which model."""

@@ -24,7 +24,7 @@ from jaxtyping import Float
 
 from scalex import stats
 from scalex.batches import Batches, batch_size
-from scalex.capture import Probe, Progress, exact_inference
+from scalex.capture import Probe, Progress, check_finite, exact_inference
 from scalex.errors import ScalexError
 from scalex.jobs import Job
 from scalex.models import Model
@@ -108,26 +108,18 @@ def carried(
         for attribute, values in job.spec.attribute_values.items()
         for second in values[1:]
     ]
-    pairs = [
-        Pair(_text(job, concept, name, first), _text(job, concept, name, second), seed)
-        for name, first, second in sides
-        for concept in chosen
-        for seed in numbers
-    ]
-    ways = np.concatenate([_ways(ends) for ends in _ends(job, pairs, asked, progress)])
-    each = ways.reshape(len(sides), len(chosen), len(numbers), len(asked), 3)
+    pairs = [pair for side in sides for concept in chosen for pair in _pairs(job, concept, side, numbers)]
+    found = exchanged(job.model, pairs, job.plan, asked, progress)
+    each = np.concatenate([_ways(ends) for ends in found])
+    each = each.reshape(len(sides), len(chosen), len(numbers), len(asked), 3)
     cells = [
         (dict(zip(("attribute", "first", "second", "probe"), (*side, probe))), part[:, :, i])
         for side, part in zip(sides, each)
         for i, probe in enumerate(asked)
     ]
     table = pd.DataFrame([told | _row(part, resampling, job) for told, part in cells])
-    alone = [
-        told | {"concept": concept, "carries": _share(one)}
-        for told, part in cells
-        for concept, one in zip(chosen, part)
-    ]
-    return Carried(table, pd.DataFrame(alone), tuple(chosen), len(numbers), len(pairs) * (len(asked) + 2))
+    alone = pd.DataFrame([row for told, part in cells for row in _alone(told, chosen, part)])
+    return Carried(table, alone, tuple(chosen), len(numbers), len(pairs) * (len(asked) + 2))
 
 
 def exchanged(
@@ -155,6 +147,8 @@ def exchanged(
     done = 0
     with Probe(model) as probe, exact_inference(model), _exchanging(model, probes, 1 + steps.doubled):
         for batch, ends in batches.run(pairs, work):
+            drawn = [(pair.text, pair.seed) for pair in batch]
+            check_finite(np.swapaxes(ends, 0, 1), drawn, "picture with exchanged values", model)
             texts.release([text for pair in batch for text in (pair.other, pair.text)])
             done += len(batch) * n
             if progress:
@@ -163,16 +157,6 @@ def exchanged(
 
 
 # ---------------------------------------------------------------------------------------------------- parts
-
-
-def _ends(
-    job: Job, pairs: Sequence[Pair], probes: Sequence[str], progress: Progress | None
-) -> Iterator[Float[np.ndarray, "pictures pairs c h w"]]:
-    for ends in exchanged(job.model, pairs, job.plan, probes, progress):
-        if not np.isfinite(ends).all():
-            wrong = f"pictures with exchanged values are not finite in {job.model.precision}"
-            raise ScalexError(wrong, "Draw them with precision: fp32")
-        yield ends
 
 
 @contextmanager
@@ -200,6 +184,17 @@ def _exchange(model: Model, parts: tuple[int, int, int], own: int) -> Callable[[
     return exchange
 
 
+def _pairs(job: Job, concept: str, side: tuple[str, str, str], seeds: Sequence[int]) -> list[Pair]:
+    """A concept's variants, once a seed.
+
+    Args:
+        side: the attribute, its first value and its second.
+    """
+    attribute, *values = side
+    first, second = (_text(job, concept, attribute, value) for value in values)
+    return [Pair(first, second, seed) for seed in seeds]
+
+
 def _text(job: Job, concept: str, attribute: str, value: str) -> str:
     """The variant's prompt in the first template."""
     return next(p.text for p in job.prompts if (p.concept, p.attribute, p.value) == (concept, attribute, value))
@@ -211,6 +206,12 @@ def _ways(ends: Float[np.ndarray, "pictures pairs c h w"]) -> Float[np.ndarray, 
     way, moves = other - own, np.stack(patched, axis=1) - own[:, None]
     square = np.broadcast_to((way**2).sum(-1)[:, None], moves.shape[:2])
     return np.stack([(moves * way[:, None]).sum(-1), square, (moves**2).sum(-1)], axis=-1)
+
+
+def _alone(
+    told: dict[str, str], concepts: Sequence[str], ways: Float[np.ndarray, "concepts seeds 3"]
+) -> list[dict[str, Any]]:
+    return [told | {"concept": concept, "carries": _share(one)} for concept, one in zip(concepts, ways, strict=True)]
 
 
 def _row(ways: Float[np.ndarray, "concepts seeds 3"], resampling: stats.ResamplingPlan, job: Job) -> dict[str, float]:

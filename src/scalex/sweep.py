@@ -21,7 +21,7 @@ from scalex.jobs import Job
 from scalex.records import Prompt, Reading
 from scalex.trajectory import Everywhere
 
-__all__ = ["CONCEPTS", "Sweep", "probe_sweep", "some_concepts"]
+__all__ = ["CONCEPTS", "Sweep", "evenly", "probe_sweep", "some_concepts"]
 
 CONCEPTS = 8
 """How many of the spec's concepts are asked about; the block that shows one shows the others."""
@@ -92,6 +92,11 @@ def some_concepts(job: Job, n: int) -> list[str]:
     known = list(dict.fromkeys(p.concept for p in job.prompts if p.role == "concept" and p.attribute))
     if not known:
         raise ScalexError("no analysis of the spec takes variants of its concepts", "Add defaults to analyses")
+    return evenly(known, n)
+
+
+def evenly(known: Sequence[str], n: int) -> list[str]:
+    """So many, evenly from a list; all of a shorter one."""
     return [known[i] for i in np.unique(np.linspace(0, len(known) - 1, min(n, len(known))).round().astype(int))]
 
 

@@ -32,6 +32,7 @@ from scalex.records import Rules
 from scalex.report import views
 from scalex.scorers import AttributeScorer, Readouts, scored
 from scalex.store import Store
+from scalex.sweep import evenly
 from scalex.validation._doses import Doses, Pixels, Pusher, controls, stands
 from scalex.validation._effects import CONCEPT, effect, slopes
 
@@ -93,11 +94,11 @@ def validate_discovered(
     held = store or Store.open(done.folder / "store")
     with resumable("what was captured and drawn is kept"):
         if isinstance(scorer, str):
-            learned = partial(learned_readings, job, _some(known, _KNOWN), held, capturing)
+            learned = partial(learned_readings, job, evenly(known, _KNOWN), held, capturing)
             scorer = named_readouts(scorer, job, learned, without=plan.numbers)
         found = [one.direction for one in done.found]
         drawings = Drawings.open(done.folder)
-        table = effects_of(job, found, scorer, plan, _some(known, concepts), drawings, pushing)
+        table = effects_of(job, found, scorer, plan, evenly(known, concepts), drawings, pushing)
     write_table(table, done.folder, EFFECTS)
     return Effects(table, _with_moves(done, table))
 
@@ -146,12 +147,6 @@ def _scene(job: Job, concept: str, readouts: Readouts) -> _Scene:
     found[CONCEPT] = readouts(concept, "concept", (concept,))
     text = next(p.text for p in build_prompts(job.spec) if p.concept == concept and not p.attribute)
     return _Scene(text, {name: scorer for name, scorer in found.items() if scorer is not None})
-
-
-def _some(known: Sequence[str], n: int) -> list[str]:
-    """So many, evenly from the list."""
-    places = np.linspace(0, len(known) - 1, min(n, len(known))).round().astype(int)
-    return [known[i] for i in np.unique(places)]
 
 
 def _rows(
